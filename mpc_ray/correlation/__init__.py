@@ -1,0 +1,1 @@
+"""Correlated randomness: seeds two parties share, and the streams expanded from them."""

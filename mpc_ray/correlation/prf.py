@@ -1,0 +1,119 @@
+"""Pairwise pseudo-random streams: what two of the three parties can expand without a message.
+
+Seed ``S_i`` is held by P_{i-1} and P_i, the two holders of summand x_i. A stream is named by
+(seed, job, attempt, purpose, role) and, inside it, by (step, chunk). The first five go into a key by
+HKDF-SHA-256, the last two into the nonce, so no (key, counter) pair can occur twice: a name that is asked for
+a second time raises. Both holders must ask for the same names with the same lengths.
+
+PRF: AES-128-CTR (default) or ChaCha20, both from ``cryptography``.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from mpc_ray.errors import MpcError
+
+Prf = Literal["aes128ctr", "chacha20"]
+
+_PIECE = 1 << 18  # bytes expanded at a time: the zeros that are encrypted stay in the L2 cache
+_ZEROS = bytes(_PIECE)
+PRIVATE = -1  # index of the seed that only this party knows
+
+
+class MaskReused(MpcError):
+    """A stream name was asked for twice. Always a defect: two messages would share a one-time pad."""
+
+
+def derive(secret: bytes, info: bytes, length: int = 32) -> bytes:
+    """HKDF-SHA-256 of ``secret`` without salt (RFC 5869); ``info`` separates the uses."""
+    return HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=info).derive(secret)
+
+
+def expand(key: bytes, step: int, chunk: int, length: int, prf: Prf = "aes128ctr") -> np.ndarray:
+    """``length`` pseudo-random bytes, uint8. ``key`` has 32 bytes (AES-128 uses the first 16).
+
+    The 16-byte counter block is step (4 bytes), chunk (4), block counter (8) for AES; for ChaCha20 it is
+    RFC 8439's: a 4-byte block counter from 0, then step (4) and chunk (8) as the 12-byte nonce.
+    """
+    if prf == "aes128ctr":
+        block = struct.pack(">IIQ", step, chunk, 0)
+        cipher = Cipher(algorithms.AES(key[:16]), modes.CTR(block))
+    elif prf == "chacha20":
+        block = struct.pack("<I", 0) + struct.pack(">IQ", step, chunk)
+        cipher = Cipher(algorithms.ChaCha20(key, block), mode=None)
+    else:
+        raise ValueError(f"unknown PRF {prf!r}")
+    encryptor = cipher.encryptor()
+    out = np.empty(length, np.uint8)
+    view = memoryview(out)
+    for start in range(0, length, _PIECE):
+        piece = min(_PIECE, length - start)
+        zeros = _ZEROS if piece == _PIECE else memoryview(_ZEROS)[:piece]
+        encryptor.update_into(zeros, view[start : start + piece])
+    return out
+
+
+@dataclass
+class Correlation:
+    """The streams one party can expand: from seed S_me, from seed S_{me+1}, and from its private seed.
+
+    ``trace``, when set, collects the name of every draw (tests look for repetitions across attempts).
+    """
+
+    me: int
+    seeds: dict[int, bytes]
+    private: bytes
+    prf: Prf = "aes128ctr"
+    trace: list[tuple[object, ...]] | None = None
+    expanded: int = 0
+    _job: bytes = b""
+    _attempt: int = -1
+    _keys: dict[tuple[int, str, int], bytes] = field(default_factory=dict)
+    _used: set[tuple[int, str, int, int, int]] = field(default_factory=set)
+    _begun: set[tuple[bytes, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if set(self.seeds) != {self.me, (self.me + 1) % 3}:
+            raise ValueError("a party holds the seeds S_me and S_{me+1}, no others")
+
+    def begin(self, job: bytes, attempt: int) -> None:
+        """Start an attempt of a job. The same pair can never be started twice under the same seeds."""
+        if (job, attempt) in self._begun:
+            raise MaskReused(f"job {job.hex()} attempt {attempt} was started before", remedy="use a new attempt")
+        self._begun.add((job, attempt))
+        self._job, self._attempt = job, attempt
+        self._keys.clear()
+        self._used.clear()
+
+    def bytes(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> np.ndarray:
+        """``length`` bytes of the stream named by the arguments, for one use only."""
+        name = (seed, purpose, role, step, chunk)
+        if name in self._used:
+            raise MaskReused(f"stream {name} was drawn twice")
+        self._used.add(name)
+        if self.trace is not None:
+            self.trace.append((self._job, self._attempt, *name))
+        key = self._keys.get((seed, purpose, role))
+        if key is None:
+            secret = self.private if seed == PRIVATE else self.seeds[seed]
+            info = b"mpc-ray stream|%b|%d|%b|%d" % (self._job, self._attempt, purpose.encode(), role)
+            key = self._keys[seed, purpose, role] = derive(secret, info)
+        self.expanded += length
+        return expand(key, step, chunk, length, self.prf)
+
+    def int64(
+        self, seed: int, purpose: str, role: int, step: int, chunk: int, shape: tuple[int, ...]
+    ) -> torch.Tensor:
+        """Uniform elements of Z_2^64, int64 of ``shape``."""
+        count = int(np.prod(shape, dtype=np.int64))
+        raw = self.bytes(seed, purpose, role, step, chunk, 8 * count)
+        return torch.from_numpy(raw.view(np.int64)).reshape(shape)

@@ -1,0 +1,89 @@
+"""Errors of mpc-ray: one small hierarchy, every error with a cause and a remedy.
+
+The message says what is wrong and where; ``remedy`` says what to do about it. No error ever carries a
+share, a text or a weight: Ray keeps exception texts in task events and spans.
+"""
+
+from __future__ import annotations
+
+
+class MpcError(Exception):
+    """Base of all errors raised on purpose. ``str(e)`` is one line: cause, then remedy."""
+
+    exit_code = 1
+
+    def __init__(self, cause: str, *, remedy: str = "") -> None:
+        super().__init__(cause, remedy)
+        self.cause = cause
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.cause} ({self.remedy})" if self.remedy else self.cause
+
+
+class ConfigError(MpcError):
+    """A setting that is unknown, malformed or contradicts another."""
+
+    exit_code = 2
+
+
+class InputError(MpcError):
+    """A text, tensor or argument the computation cannot take."""
+
+    exit_code = 2
+
+
+class ModelError(MpcError):
+    """A model folder that lacks something, or holds something that does not fit."""
+
+    exit_code = 3
+
+
+class ScaleError(MpcError):
+    """A fixed-point scale that does not match, or a product that would not fit the ring."""
+
+    exit_code = 3
+
+
+class RangeExceeded(MpcError):
+    """A value left the window its function was calibrated for. Raised at the client only."""
+
+    exit_code = 4
+
+
+class ChannelError(MpcError):
+    """A connection between parties, or between client and party, failed."""
+
+    exit_code = 5
+
+
+class PeerLost(ChannelError):
+    """A peer closed its connection, died, or stayed silent past the deadline. ``peer`` names it."""
+
+    def __init__(self, peer: str, cause: str, *, remedy: str = "") -> None:
+        super().__init__(f"{peer}: {cause}", remedy=remedy)
+        self.peer = peer
+
+
+class BadFrame(ChannelError):
+    """A frame whose header or length is not what this step must have."""
+
+
+class HelloMismatch(ChannelError):
+    """Two ends differ in version, PRF, configuration, model or calibration."""
+
+
+class CertificateError(ChannelError):
+    """A certificate that is expired, of another authority, or another name's."""
+
+
+class DeviceError(MpcError):
+    """A device was asked for that is not there."""
+
+    exit_code = 6
+
+
+class PlacementError(MpcError):
+    """The cluster cannot hold the three parties."""
+
+    exit_code = 6

@@ -1,0 +1,205 @@
+"""What a party runs for its client under semi_honest_3pc: load a model's shares, run jobs on them, forget them.
+
+A party sees of a job: which model, batch and padded length, whether keys are masked, and its shares. Its answer holds
+its summand of the output and of the range checks, each blinded by a zero share, and counts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpc_ray.channel.interface import Channel
+from mpc_ray.channel.link import Message
+from mpc_ray.correlation.prf import Correlation
+from mpc_ray.correlation.seeds import agree
+from mpc_ray.errors import HelloMismatch, InputError, ModelError
+from mpc_ray.models import bert
+from mpc_ray.models.plan import (
+    ACTIVATION_SCALE,
+    CONTEXT_SCALE,
+    HIDDEN_SCALE,
+    POOL_SCALE,
+    POOLED_SCALE,
+    QUERY_KEY_SCALE,
+    SCORE_SCALE,
+    EncoderPlan,
+)
+from mpc_ray.models.record import digest, from_record
+from mpc_ray.protocols.runtime import Protocol, Runtime
+from mpc_ray.protocols.semi_honest.blocks import LayerShares, ModelShares, SemiHonestBlocks
+from mpc_ray.protocols.semi_honest.product import Linear
+from mpc_ray.protocols.semi_honest.range_check import RangeChecks
+from mpc_ray.sharing.deal import receive
+from mpc_ray.sharing.fixed import check_scale
+from mpc_ray.sharing.replicated import Shared, Summand
+
+ZERO_SHARE_ROLE = 3  # a role of its own, so that no other stream can coincide
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    plan: EncoderPlan
+    shares: ModelShares
+
+
+class Executor:
+    """One party's program. Seeds are agreed when it is made; ``digest`` is what both ends of each pair compared."""
+
+    def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, session: bytes = b"") -> None:
+        torch.set_num_threads(threads)
+        seeds = agree(channel, session, digest)
+        self.runtime = Runtime(channel, Correlation(channel.me, seeds, os.urandom(32)))
+        self.progress: Callable[[str, float], None] | None = None
+        self._models: dict[str, _Loaded] = {}
+
+    def load(self, message: Message) -> Message:
+        """Take a model's public record and shares; compare the record with the peers'. 1 round, 32 bytes to each.
+
+        Raises ModelError or InputError for what does not fit, HelloMismatch if a peer was given another record.
+        """
+        header: Mapping[str, Any] = message.header
+        tables = {k.removeprefix("public/"): v for k, v in message.tensors.items() if k.startswith("public/")}
+        plan = from_record(header["record"], tables)
+        me = self.runtime.me
+        shares = receive(me, header, message.tensors)
+        own = digest(header["record"], tables)
+        self.runtime.begin(bytes.fromhex(header["job"]), 0)
+        self.runtime.run(_compare(self.runtime, own))
+        self._models[str(header["model"])] = _Loaded(plan, model_shares(me, plan, shares))
+        return Message({"ok": True, "digest": own.hex()})
+
+    def forget(self, message: Message) -> Message:
+        """Drop a model's shares. Forgetting what is not there is not an error."""
+        self._models.pop(str(message.header["model"]), None)
+        return Message({"ok": True})
+
+    def run(self, message: Message) -> Message:
+        """One job: ``program`` "embedding" or "hidden" over the client's shares of embedded rows.
+
+        Raises ModelError if the model is not loaded, InputError for shares of another shape or scale.
+        """
+        header: Mapping[str, Any] = message.header
+        model = self._models.get(str(header["model"]))
+        if model is None:
+            raise ModelError(f"model {str(header['model'])[:40]} is not loaded", remedy="load it first")
+        runtime = self.runtime
+        inputs = receive(runtime.me, header, message.tensors)
+        program = bert.Program(
+            len(model.plan.layers), model.plan.embedding_norm is not None and not header.get("normalised"), str(header["output"])
+        )
+        _check_inputs(model.plan, program, inputs)
+        job = bytes.fromhex(header["job"])
+        started = time.perf_counter()
+        runtime.begin(job, int(header.get("attempt", 0)))
+        runtime.clock = 1  # the client's message was the first of the chain
+        checks = RangeChecks(job, bool(header.get("range_check", True)))
+        blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
+        output = runtime.run(bert.encode(blocks, program, inputs["x"], self.progress))
+        assert isinstance(output, Summand)
+        tensors = {"output": (output.value + self._zero_share(0, output.value.shape)).numpy()}
+        labels = []
+        for i, (label, (bits, total)) in enumerate(checks.finish().items()):
+            blinded = total + self._zero_share(i + 1, total.shape)
+            tensors[f"check {i}"] = (blinded & ((1 << bits) - 1)).numpy()
+            labels.append([label, bits])
+        return Message(self._report(header, output, labels, time.perf_counter() - started), tensors)
+
+    def _zero_share(self, step: int, shape: torch.Size) -> torch.Tensor:
+        """α_i = F(S_i) - F(S_{i+1}): the three add up to zero, any two are uniform."""
+        draw = self.runtime.correlation.int64
+        me = self.runtime.me
+        first, second = (draw(i % 3, "output", ZERO_SHARE_ROLE, step, 0, tuple(shape)) for i in (me, me + 1))
+        return first - second
+
+    def _report(self, header: Mapping[str, Any], output: Summand, labels: list[Any], seconds: float) -> dict[str, Any]:
+        runtime = self.runtime
+        counts = runtime.channel.meter.snapshot()
+        return {
+            "ok": True,
+            "scale": output.scale,
+            "checks": labels,
+            "seconds": seconds,
+            "waiting": runtime.timing.waiting,
+            "compute": dict(runtime.timing.compute),
+            "rounds": max(counts["rounds"], runtime.clock) + 1,  # and the answer to the client
+            "bytes_sent": counts["bytes_sent"],
+            "bytes_sent_offline": counts["bytes_sent_offline"],
+            "unattributed": counts["unattributed"],
+            "split": [[e["layer"], e["label"], e["bytes"]] for e in counts["split"]],
+        }
+
+
+def model_shares(me: int, plan: EncoderPlan, shares: Mapping[str, Shared]) -> ModelShares:
+    """This party's prepared weights. Raises ModelError if a tensor of the plan is missing."""
+
+    def get(name: str, scale: int | None = None) -> Shared:
+        if name not in shares:
+            raise ModelError(f"the shares lack {name}", remedy="share the model again")
+        if scale is not None:
+            check_scale(shares[name].scale, scale, name)
+        return shares[name]
+
+    def linear(name: str, scale: int, *inputs: int) -> Linear:
+        return Linear(me, get(name), get(f"{name} bias", scale), inputs)
+
+    layers = {}
+    for i, p in enumerate(plan.layers):
+        at = bert.layer_name(i)
+        layers[at] = LayerShares(
+            qkv=linear(f"{at}/qkv", p.qkv_scale, HIDDEN_SCALE),
+            out=linear(f"{at}/out", p.out_scale, CONTEXT_SCALE, HIDDEN_SCALE),
+            up=linear(f"{at}/up", p.up_scale, HIDDEN_SCALE),
+            down=linear(f"{at}/down", p.down_scale, ACTIVATION_SCALE, HIDDEN_SCALE),
+            query_key_scale=QUERY_KEY_SCALE,
+            value_scale=p.value_scale,
+            softmax=lambda n, masked, i=i: plan.softmax(i, n, masked),
+            attention_norm=p.attention_norm,
+            activation=p.activation,
+            ffn_norm=p.ffn_norm,
+        )
+    return ModelShares(
+        heads=plan.heads,
+        embedding_norm=plan.embedding_norm,
+        layers=layers,
+        gain=get("head/gain"),
+        hidden_bias=get("head/hidden bias"),
+        pooled_bias=get("head/pooled bias"),
+        pooled_scale=POOLED_SCALE,
+        pool=plan.pool,
+    )
+
+
+def _compare(runtime: Runtime, own: bytes) -> Protocol[None]:
+    """All three must hold the same public record: a difference is an error, never garbage."""
+    arrivals = {}
+    for peer in runtime.peers:
+        runtime.send(peer, np.frombuffer(own, np.uint8), "public record", "load")
+        arrivals[peer] = runtime.expect(peer, len(own))
+    yield
+    for peer, arrival in arrivals.items():
+        if arrival.bytes().tobytes() != own:
+            raise HelloMismatch(f"party {peer} was given another public record of the model", remedy="share the model again")
+
+
+def _check_inputs(plan: EncoderPlan, program: bert.Program, inputs: Mapping[str, Shared]) -> None:
+    x = inputs.get("x")
+    if x is None or len(x.shape) != 3 or x.shape[2] != plan.hidden or 0 in x.shape:
+        found = None if x is None else tuple(x.shape)
+        raise InputError(f"embedded rows have shape {found}, not (batch, length, {plan.hidden})", remedy="share them anew")
+    b, n, _ = x.shape
+    if n not in plan.reciprocals:
+        raise InputError(f"no plan for a padded length of {n}", remedy=f"pad to one of {sorted(plan.reciprocals)}")
+    scale = plan.embedding_norm.centre_scale if program.embedding_norm and plan.embedding_norm else HIDDEN_SCALE
+    wanted = {"x": (x.shape, scale), "mask": ((b, n), SCORE_SCALE), "pooling": ((b, 1, n), POOL_SCALE)}
+    if program.output == "embedding" and "pooling" not in inputs:
+        raise InputError("an embedding needs the client's shares of pooling weights", remedy="share them too")
+    for name, value in inputs.items():
+        if name not in wanted or (tuple(value.shape), value.scale) != (tuple(wanted[name][0]), wanted[name][1]):
+            raise InputError(f"{name[:40]}: shape {tuple(value.shape)} at scale {value.scale} does not fit", remedy="share it anew")

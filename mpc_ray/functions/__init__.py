@@ -1,0 +1,1 @@
+"""Approximations of non-linear functions on windows: fits, tables, ranges, errors. Floats only, no shares."""

@@ -1,0 +1,117 @@
+"""Integer splines on a window, in the form the dealt look-up evaluates.
+
+For the index j of an opened value the argument is low + (j + v/2^b)·h with v = ĉ - r̂ an integer,
+|v| < 2^b, h the cell: the cell on either side of j·h, because j is the true index or one more. So each
+cell's polynomial is fitted over [-1, 1] around j·h, weighted by how often each point occurs (1 - |v|). Table k holds
+round(coefficient_k · 2^(scale - k·b)), so Σ_k T_k[j]·v^k is f at ``scale`` without any truncation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from mpc_ray.functions.window import Window
+from mpc_ray.kernels.lookup import PreparedTables, prepare
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Spline:
+    """Tables (degree+1, 2^n) int64 of a function on ``window``, output at ``scale``.
+
+    Every party must hold the same bits: they are part of the model's public record and of its digest.
+    """
+
+    window: Window
+    tables: torch.Tensor
+    fraction: int
+    scale: int
+    max_error: float
+    mean_error: float
+    _prepared: list[PreparedTables] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def degree(self) -> int:
+        return int(self.tables.shape[0]) - 1
+
+    @property
+    def prepared(self) -> PreparedTables:
+        """The tables in the kernel's layout, made once."""
+        if not self._prepared:
+            self._prepared.append(prepare(self.tables))
+        return self._prepared[0]
+
+
+def fit(
+    f: Function,
+    window: Window,
+    *,
+    degree: int,
+    fraction: int,
+    scale: int,
+    relative: bool = False,
+    used: tuple[float, float] | None = None,
+) -> Spline:
+    """Weighted least squares on Chebyshev points, rounded to integers; errors measured with those integers.
+
+    ``fraction``: the b bits of the position inside a cell. ``used``: the range over which the error is
+    reported, absolute or ``relative``. ``f`` must be finite on the whole window.
+    """
+    points = 4 * degree + 9
+    v = np.cos(np.pi * (np.arange(points) + 0.5) / points)
+    weight = np.sqrt(1.03 - np.abs(v))
+    powers = np.vander(v, degree + 1, increasing=True)
+    centres = window.low + window.cell * np.arange(1 << window.n)
+    values = f(centres[:, None] + window.cell * v[None, :])
+    coefficients = np.linalg.lstsq(powers * weight[:, None], (values * weight).T, rcond=None)[0]
+    exponents = scale - fraction * np.arange(degree + 1)
+    tables = torch.from_numpy(np.rint(np.ldexp(coefficients, exponents[:, None])).astype(np.int64))
+    maximum, mean = _errors(f, window, tables, fraction, scale, relative, used)
+    return Spline(window, tables, fraction, scale, maximum, mean)
+
+
+def evaluate(spline: Spline, x: np.ndarray, high: np.ndarray | bool = False) -> np.ndarray:
+    """What the protocol computes for x, in floats: ``high`` says where the index is one too high."""
+    units = (np.asarray(x) - spline.window.low) / spline.window.cell
+    j = np.floor(units).astype(np.int64) + np.asarray(high, dtype=np.int64)
+    v = np.floor((units - j) * 2.0**spline.fraction)
+    j &= (1 << spline.window.n) - 1
+    return _polynomial(spline.tables, j, v, spline.scale)
+
+
+def _polynomial(tables: torch.Tensor, j: np.ndarray, v: np.ndarray, scale: int) -> np.ndarray:
+    coefficients = tables.numpy().astype(np.float64)
+    total = np.zeros(np.broadcast(j, v).shape)
+    for k in range(coefficients.shape[0] - 1, -1, -1):
+        total = total * v + coefficients[k][j]
+    return np.ldexp(total, -scale)
+
+
+def _errors(
+    f: Function,
+    window: Window,
+    tables: torch.Tensor,
+    fraction: int,
+    scale: int,
+    relative: bool,
+    used: tuple[float, float] | None,
+) -> tuple[float, float]:
+    low, high = used if used is not None else (window.low + window.cell, window.high - window.cell)
+    first = max(1, int(np.floor((low - window.low) / window.cell)))
+    last = min((1 << window.n) - 1, int(np.ceil((high - window.low) / window.cell)) + 1)
+    cells = np.unique(np.linspace(first, last, 4096).astype(np.int64))
+    v = np.linspace(-1, 1, 41)[1:-1]
+    x = window.low + window.cell * (cells[:, None] + v)
+    inside = (x >= low) & (x <= high)
+    integer = np.floor(v * 2.0**fraction)
+    error = np.abs(_polynomial(tables, cells[:, None], integer[None, :], scale) - f(x))
+    if relative:
+        error = error / np.abs(f(x))
+    error = np.where(inside, error, 0.0)
+    weight = (1 - np.abs(v))[None, :] * inside
+    return float(error.max()), float((error * weight).sum() / max(weight.sum(), 1e-300))

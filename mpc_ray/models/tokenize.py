@@ -1,0 +1,165 @@
+"""Texts to token ids, as the model's own tokenizer.json says, but for its padding and truncation.
+
+Published files may pad every text to a fixed length (all-MiniLM-L6-v2: 128); that is switched off. Lengths
+are grouped in buckets instead, so that a text of 20 tokens costs what 32 cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from mpc_ray.errors import InputError, ModelError
+from mpc_ray.models.folder import Layout, read_json, read_layout
+from mpc_ray.models.load import position_limit
+
+BUCKETS = (16, 32, 64, 128, 256, 512)
+
+
+class Tokenizer:
+    """The tokenizer of a model folder.
+
+    ``max_positions`` is the longest sequence the model can take, ``max_tokens`` the length that truncation
+    cuts to (sentence-transformers' max_seq_length where the folder has one). Both count special tokens.
+    ``prefix`` and ``suffix`` are the special ids around every text.
+
+    Raises ModelError if the folder has neither tokenizer.json nor vocab.txt, or one that cannot be read.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        layout = read_layout(folder)
+        self.max_positions = position_limit(layout.config)
+        self.max_tokens = min(layout.max_tokens or self.max_positions, self.max_positions)
+        self._lower_case = layout.lower_case
+        self._fast = _open(layout)
+        self._fast.no_padding()
+        self._fast.no_truncation()
+        self.prefix, self.suffix = _frame(self._fast)
+        self._vocab = int(layout.config["vocab_size"])
+
+    def encode(
+        self, texts: Sequence[str], *, truncate: bool = False, limit: int | None = None
+    ) -> list[list[int]]:
+        """Token ids of each text, special tokens included, of varied lengths, not padded.
+
+        ``truncate=True`` cuts a long text to ``max_tokens`` and keeps its closing special tokens; otherwise a
+        text longer than ``max_positions`` is an error (one between the two limits is taken whole). ``limit``
+        replaces the length that applies. Errors name the index of the text and never quote it.
+
+        Raises InputError: no list of str, an empty text, a text too long, invalid Unicode. Raises ModelError
+        if an id is outside the model's vocabulary.
+        """
+        if isinstance(texts, str | bytes):
+            raise InputError("texts is a single string", remedy="pass a list: [text]")
+        cleaned = [self._clean(index, text) for index, text in enumerate(texts)]
+        encodings = self._fast.encode_batch_fast(cleaned)
+        most = limit or (self.max_tokens if truncate else self.max_positions)
+        return [self._fit(index, encoding.ids, truncate, most) for index, encoding in enumerate(encodings)]
+
+    def _clean(self, index: int, text: object) -> str:
+        if not isinstance(text, str):
+            raise InputError(f"text {index} is a {type(text).__name__}", remedy="texts must be str")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # The original error would quote the text.
+            raise InputError(
+                f"text {index} has a lone surrogate", remedy="decode it as UTF-8 first"
+            ) from None
+        stripped = text.strip()
+        if not stripped:
+            raise InputError(f"text {index} is empty", remedy="leave it out")
+        return stripped.lower() if self._lower_case else stripped
+
+    def _fit(self, index: int, ids: list[int], truncate: bool, limit: int) -> list[int]:
+        if len(ids) <= len(self.prefix) + len(self.suffix):
+            raise InputError(
+                f"text {index} has no tokens", remedy="it holds only control characters: leave it out"
+            )
+        if len(ids) > limit:
+            if not truncate:
+                raise InputError(
+                    f"text {index} has {len(ids)} tokens, the model takes {limit}",
+                    remedy="split it, or truncate=True",
+                )
+            ids = ids[: limit - len(self.suffix)] + list(self.suffix)
+        if max(ids) >= self._vocab:
+            raise ModelError(
+                f"the tokenizer gives id {max(ids)}, the model has {self._vocab}",
+                remedy="the tokenizer does not belong to this config.json",
+            )
+        return ids
+
+
+def bucket(length: int, buckets: Sequence[int] = BUCKETS, *, limit: int | None = None) -> int:
+    """The smallest bucket that holds ``length`` tokens, never above ``limit`` (the model's positions).
+
+    Raises InputError if the length is below 1, or above every bucket and the limit.
+    """
+    if length >= 1 and (limit is None or length <= limit):
+        fitting = [size for size in buckets if size >= length]
+        if limit is not None:
+            return min([*fitting, limit])
+        if fitting:
+            return min(fitting)
+    top = max(buckets) if limit is None else limit
+    raise InputError(f"no bucket for {length} tokens", remedy=f"lengths go from 1 to {top}")
+
+
+def group_by_bucket(
+    lengths: Iterable[int], buckets: Sequence[int] = BUCKETS, *, limit: int | None = None
+) -> dict[int, list[int]]:
+    """Indices of the texts in each bucket, smallest bucket first, in order inside. Raises as ``bucket``."""
+    groups: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        groups.setdefault(bucket(length, buckets, limit=limit), []).append(index)
+    return dict(sorted(groups.items()))
+
+
+def _open(layout: Layout) -> FastTokenizer:
+    for folder in (layout.encoder, layout.root):
+        path = folder / "tokenizer.json"
+        if path.is_file():
+            try:
+                return FastTokenizer.from_file(str(path))
+            except Exception as error:  # the library raises bare Exception for a malformed file
+                raise ModelError(f"{path} cannot be read: {error}", remedy="copy the file again") from error
+    vocab = layout.encoder / "vocab.txt"
+    if vocab.is_file():
+        return _word_piece(vocab, layout.encoder)
+    raise ModelError(
+        f"no tokenizer.json in {layout.encoder}",
+        remedy="copy it from the model, or save a fast tokenizer there",
+    )
+
+
+def _word_piece(vocab: Path, folder: Path) -> FastTokenizer:
+    """BERT's own tokenizer from vocab.txt, for folders older than tokenizer.json."""
+    words = {word: index for index, word in enumerate(vocab.read_text(encoding="utf-8").splitlines())}
+    missing = [word for word in ("[UNK]", "[CLS]", "[SEP]") if word not in words]
+    if missing:
+        raise ModelError(f"{vocab} lacks {missing[0]}", remedy="save a tokenizer.json for this model")
+    settings = read_json(folder / "tokenizer_config.json") or {}
+    fast = FastTokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    fast.normalizer = normalizers.BertNormalizer(
+        lowercase=bool(settings.get("do_lower_case", True)),
+        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+        strip_accents=settings.get("strip_accents"),
+    )
+    fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    fast.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", words["[CLS]"]), ("[SEP]", words["[SEP]"])]
+    )
+    return fast
+
+
+def _frame(fast: FastTokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The special ids before and after a text."""
+    probe = fast.encode("a")
+    body = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
+    if not body:
+        raise ModelError("the tokenizer gives no token for the letter a", remedy="copy tokenizer.json again")
+    return tuple(probe.ids[: body[0]]), tuple(probe.ids[body[-1] + 1 :])

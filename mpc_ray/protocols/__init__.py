@@ -1,0 +1,1 @@
+"""Protocols: blocks over shares, one folder a protocol."""

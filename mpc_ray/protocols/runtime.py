@@ -1,0 +1,162 @@
+"""Drives protocols written as generators over a channel, round by round.
+
+A protocol is a generator: it sends and announces what it expects, then says ``yield``: one round. After the
+yield what it expected is there. Sub-protocols that run side by side (``together``) share their rounds and
+their frames: at each round a party sends at most one frame to each peer, with the parts of all of them in
+the order in which they were asked for. All three parties run the same program, so the order is the same.
+
+The Lamport clock of a frame is 1 + the largest clock received so far; the largest of a job is its number of
+rounds. (The clock of the values a message was computed from can only be smaller.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from mpc_ray.channel.interface import Channel
+from mpc_ray.channel.meter import ONLINE
+from mpc_ray.correlation.prf import Correlation
+
+T = TypeVar("T")
+Protocol = Generator[None, None, T]
+
+
+class Arrival:
+    """Bytes that a peer sends in this round; readable after the next ``yield``."""
+
+    __slots__ = ("buffer", "ready")
+
+    def __init__(self, length: int) -> None:
+        self.buffer = np.empty(length, np.uint8)
+        self.ready = False
+
+    def int64(self, shape: Sequence[int]) -> torch.Tensor:
+        return torch.from_numpy(self.bytes().view(np.int64)).reshape(tuple(shape))
+
+    def bytes(self) -> np.ndarray:
+        if not self.ready:
+            raise RuntimeError("a message was read before its round was over")
+        return self.buffer
+
+
+@dataclass
+class Timing:
+    """Seconds spent computing, by function, and waiting for peers."""
+
+    compute: dict[str, float] = field(default_factory=dict)
+    waiting: float = 0.0
+
+
+class Runtime:
+    """What a protocol sees of its party: the channel's rounds and the correlated randomness."""
+
+    def __init__(self, channel: Channel, correlation: Correlation) -> None:
+        self.channel = channel
+        self.correlation = correlation
+        self.me = channel.me
+        self.peers = ((self.me + 1) % 3, (self.me + 2) % 3)
+        self.timing = Timing()
+        self.progress: Any = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.step = 0
+        self.clock = 0
+        self.sites = 0
+        self._out: dict[int, list[memoryview]] = {p: [] for p in self.peers}
+        self._in: dict[int, list[Arrival]] = {p: [] for p in self.peers}
+
+    def begin(self, job: bytes, attempt: int) -> None:
+        """Start one attempt of a job: new streams, steps and clocks from zero, counts from zero."""
+        self._reset()
+        self.timing = Timing()
+        self.channel.begin(job, attempt)
+        self.channel.meter.reset()
+        self.correlation.begin(job, attempt)
+
+    def new_site(self) -> int:
+        """A number for one sub-protocol's randomness; the same at all three parties."""
+        self.sites += 1
+        return self.sites
+
+    def send(self, peer: int, data: torch.Tensor | np.ndarray, label: str, layer: str, phase: str = ONLINE) -> None:
+        """Put a contiguous tensor into this round's frame to ``peer``; it must not change afterwards."""
+        array = data.numpy() if isinstance(data, torch.Tensor) else data
+        if array.nbytes == 0:
+            return
+        view = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        self._out[peer].append(view)
+        self.channel.meter.attribute(label, phase, view.nbytes, layer)
+
+    def expect(self, peer: int, length: int) -> Arrival:
+        """Announce ``length`` bytes of this round's frame from ``peer``."""
+        arrival = Arrival(length)
+        if length:
+            self._in[peer].append(arrival)
+        else:
+            arrival.ready = True
+        return arrival
+
+    def exchange(self) -> None:
+        """One round: frames out, frames in. A peer that owes nothing is not waited for."""
+        self.step += 1
+        started = time.perf_counter()
+        clock = self.clock
+        for peer in self.peers:
+            if self._out[peer]:
+                self.channel.send(peer, self.step, clock + 1, self._out[peer])
+                self._out[peer] = []
+        for peer in self.peers:
+            arrivals = self._in[peer]
+            if arrivals:
+                theirs = self.channel.receive(peer, self.step, [memoryview(a.buffer) for a in arrivals])
+                self.clock = max(self.clock, theirs)
+                for arrival in arrivals:
+                    arrival.ready = True
+                self._in[peer] = []
+        self.timing.waiting += time.perf_counter() - started
+
+    def run(self, protocol: Protocol[T]) -> T:
+        """Run a protocol to its end, a round at each of its yields."""
+        while True:
+            try:
+                next(protocol)
+            except StopIteration as end:
+                self.channel.flush()
+                return end.value  # type: ignore[no-any-return]
+            self.exchange()
+
+    def timed(self, function: str, protocol: Protocol[T]) -> Protocol[T]:
+        """The same protocol, its computing time added to ``function``."""
+        compute = self.timing.compute
+        while True:
+            started = time.perf_counter()
+            try:
+                next(protocol)
+            except StopIteration as end:
+                compute[function] = compute.get(function, 0.0) + time.perf_counter() - started
+                return end.value  # type: ignore[no-any-return]
+            compute[function] = compute.get(function, 0.0) + time.perf_counter() - started
+            yield
+
+
+def together(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:
+    """Run independent protocols side by side: each round carries the messages of all that still run."""
+    running = dict(enumerate(protocols))
+    results: dict[int, T] = {}
+    while running:
+        for i, protocol in list(running.items()):
+            try:
+                next(protocol)
+            except StopIteration as end:
+                results[i] = end.value
+                del running[i]
+        if running:
+            yield
+    return [results[i] for i in sorted(results)]

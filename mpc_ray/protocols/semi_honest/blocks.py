@@ -1,0 +1,214 @@
+"""The block operations of semi_honest_3pc: 21 rounds a layer.
+
+Rows are cut into thirds, one for each assignment of roles, so that work and bytes even out; a row never changes its
+dealer inside a block. All thirds, and all groups of heads, share their rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from mpc_ray.functions.plan import NormPlan, SoftmaxPlan
+from mpc_ray.functions.spline import Spline
+from mpc_ray.protocols.runtime import Protocol, Runtime, together
+from mpc_ray.protocols.semi_honest.lookup import deal_index, spline_product
+from mpc_ray.protocols.semi_honest.norm import normalise, scaled_rows
+from mpc_ray.protocols.semi_honest.open import open_masked, reshare
+from mpc_ray.protocols.semi_honest.product import Linear, matmul, multiply
+from mpc_ray.protocols.semi_honest.range_check import RangeChecks
+from mpc_ray.protocols.semi_honest.role import Role
+from mpc_ray.protocols.semi_honest.softmax import Group, attention
+from mpc_ray.protocols.semi_honest.truncate import truncate
+from mpc_ray.sharing.fixed import check_scale
+from mpc_ray.sharing.replicated import Shared, Summand, concatenate
+
+
+@dataclass(frozen=True)
+class LayerShares:
+    """One layer at one party: its weights, and the public plan of its functions."""
+
+    qkv: Linear
+    out: Linear
+    up: Linear
+    down: Linear
+    query_key_scale: int
+    value_scale: int
+    softmax: Callable[[int, bool], SoftmaxPlan]
+    attention_norm: NormPlan
+    activation: Spline
+    ffn_norm: NormPlan
+
+
+@dataclass(frozen=True)
+class ModelShares:
+    """One party's part of a model. ``gain`` and the two biases (at two scales): of the last norm, for the output."""
+
+    heads: int
+    embedding_norm: NormPlan | None
+    layers: Mapping[str, LayerShares]
+    gain: Shared
+    hidden_bias: Shared
+    pooled_bias: Shared
+    pooled_scale: int
+    pool: NormPlan | None
+
+
+@dataclass
+class SemiHonestBlocks:
+    """The blocks of one job at one party. ``mask`` (b, n) and ``pooling`` (b, 1, n) are the client's shares."""
+
+    runtime: Runtime
+    model: ModelShares
+    checks: RangeChecks
+    mask: Shared | None = None
+    pooling: Shared | None = None
+
+    def normalise(self, x: Shared, layer: str) -> Protocol[Shared]:
+        """4 rounds."""
+        plan = self.model.embedding_norm
+        assert plan is not None
+        b, n, h = x.shape
+        z = Summand(x.own.reshape(b * n, h), x.scale)
+        return _reshaped((yield from self._norm(z, plan, layer, "norm")), (b, n, h))
+
+    def attention(self, h: Shared, layer: str) -> Protocol[Shared]:
+        """10 rounds: QKV and its truncation (2), then softmax and the product with V (8)."""
+        shares = self.model.layers[layer]
+        b, n, width = h.shape
+        z = shares.qkv.apply(_rows(h))
+        qk = self._thirds(z[:, : 2 * width], layer, "qkv", lambda r, s: self._truncate(r, s, shares.query_key_scale))
+        v = self._thirds(z[:, 2 * width :], layer, "qkv", lambda r, s: self._truncate(r, s, shares.value_scale))
+        qk_shared, v_shared = yield from together([qk, v])
+        q, k = (self._heads(qk_shared[:, i * width : (i + 1) * width], b, n) for i in (0, 1))
+        values = self._heads(v_shared, b, n)
+        plan = shares.softmax(n, self.mask is not None)
+        blocks = [
+            self._query_block(layer, plan, q, k, values, third, rows)
+            for third, rows in _thirds_of(n)
+        ]
+        parts = yield from together([self.runtime.timed("softmax", block) for block in blocks])
+        return concatenate(parts, 1)
+
+    def residual_norm(self, a: Shared, h: Shared, layer: str, which: str) -> Protocol[Shared]:
+        """4 rounds."""
+        shares = self.model.layers[layer]
+        linear, plan = (shares.out, shares.attention_norm) if which == "attention out" else (shares.down, shares.ffn_norm)
+        b, n, width = h.shape
+        z = linear.apply(_rows(a), _rows(h))
+        return _reshaped((yield from self._norm(z, plan, layer, which)), (b, n, width))
+
+    def linear_activation(self, h: Shared, layer: str) -> Protocol[Shared]:
+        """3 rounds: the activation takes the place of the truncation."""
+        shares = self.model.layers[layer]
+        b, n, _ = h.shape
+        z = shares.up.apply(_rows(h))
+        y = yield from self._thirds(z, layer, "activation", lambda r, s: self._spline(r, s, shares.activation))
+        return _reshaped(y, (b, n, -1))
+
+    def gain(self, h: Shared, layer: str) -> Protocol[Summand]:
+        """0 rounds: the result goes to the client as it is."""
+        return self._gain(h, self.model.hidden_bias)
+        yield
+
+    def pool(self, h: Shared, layer: str) -> Protocol[Summand]:
+        """2 rounds, and 3 more with the L2 norm. The result is a summand for the client."""
+        assert self.pooling is not None
+        z = matmul(self.runtime.me, self.pooling, h)
+        flat = Summand(z.value[:, 0, :], z.scale)
+        pooled = yield from self._thirds(flat, layer, "pool", lambda r, s: self._truncate(r, s, self.model.pooled_scale))
+        out = self._gain(pooled, self.model.pooled_bias)
+        plan = self.model.pool
+        if plan is None:
+            return out
+        parts = []
+        for third, rows in _thirds_of(out.shape[0]):
+            parts.append(self._unit(Role(self.runtime, third, layer, "l2 norm"), out[rows], plan))
+        return Summand(torch.cat((yield from together(parts)), 0), plan.scale)
+
+    # ---------------------------------------------------------------------------------------------------
+
+    def _gain(self, x: Shared, bias: Shared) -> Summand:
+        z = multiply(self.runtime.me, x, self.model.gain)
+        check_scale(bias.scale, z.scale, "gain bias")
+        return Summand(z.value + bias.own, z.scale)
+
+    def _thirds(
+        self, z: Summand, layer: str, function: str, block: Callable[[Role, Summand], Protocol[Shared]]
+    ) -> Protocol[Shared]:
+        parts = [
+            self.runtime.timed(function, block(Role(self.runtime, k, layer, function), z[rows]))
+            for k, rows in _thirds_of(z.shape[0])
+        ]
+        return concatenate((yield from together(parts)), 0)
+
+    def _norm(self, z: Summand, plan: NormPlan, layer: str, function: str) -> Protocol[Shared]:
+        return (yield from self._thirds(z, layer, function, lambda r, s: normalise(r, s, plan, self.checks)))
+
+    def _truncate(self, role: Role, z: Summand, scale: int) -> Protocol[Shared]:
+        return truncate(role, z, z.scale - scale, self.checks)
+
+    def _spline(self, role: Role, z: Summand, spline: Spline) -> Protocol[Shared]:
+        """3 rounds: open with the one-hot, multiply, reshare."""
+        window = spline.window
+        check_scale(z.scale, window.scale, role.label)
+        value = z.value - window.low_units if role.is_e0 else z.value
+        opening = open_masked(role, value, z.shape)
+        self.checks.add(role, opening, window.t + window.n)
+        r = opening.r if role.is_d else None
+        one_hot = deal_index(role, r, z.shape, window.t, window.n)
+        yield
+        product = spline_product(role, spline, one_hot, None if role.is_d else opening.c, r, z.shape)
+        yield
+        return (yield from reshare(role, product.share(), z.shape, spline.scale))
+
+    def _unit(self, role: Role, z: Summand, plan: NormPlan) -> Protocol[torch.Tensor]:
+        scaled = yield from scaled_rows(role, z, plan, self.checks)
+        share = scaled.share()
+        return torch.zeros(z.shape, dtype=torch.int64) if share is None else share
+
+    def _heads(self, x: Shared, b: int, n: int) -> Shared:
+        """(b·n, h) → (b, heads, n, d)."""
+        return x.map(lambda t: t.reshape(b, n, self.model.heads, -1).transpose(1, 2))
+
+    def _query_block(
+        self, layer: str, plan: SoftmaxPlan, q: Shared, k: Shared, v: Shared, third: int, rows: slice
+    ) -> Protocol[Shared]:
+        """All heads for one third of the query rows: (b, rows, h)."""
+        b, heads, n, d = k.shape
+        groups = [[i for i in range(heads) if plan.buckets[i] == size] for size in sorted(set(plan.buckets))]
+        mask = None
+        if self.mask is not None:
+            check_scale(self.mask.scale, plan.score_scale, "mask")
+            mask = self.mask.own.reshape(b, 1, 1, n)
+
+        def one(chosen: list[int]) -> Protocol[Shared]:
+            low = torch.tensor([round(plan.low[i] * 2**plan.score_scale) for i in chosen], dtype=torch.int64)
+            pick = lambda x: x.map(lambda t: t[:, chosen].reshape(b * len(chosen), -1, d))  # noqa: E731
+            own_mask = None if mask is None else mask.expand(b, len(chosen), 1, n).reshape(-1, 1, n)
+            role = Role(self.runtime, third, layer, "softmax")
+            group = Group(low.repeat(b), plan.buckets[chosen[0]], plan)
+            return attention(role, pick(q[:, :, rows]), pick(k), pick(v), group, self.checks, own_mask)
+
+        parts = yield from together([one(g) for g in groups])
+        order = torch.tensor([i for g in groups for i in g]).argsort()
+        count = rows.stop - rows.start
+        joined = concatenate([_reshaped(p, (b, -1, count, d)) for p in parts], 1)
+        return joined.map(lambda t: t[:, order].transpose(1, 2).reshape(b, count, heads * d))
+
+
+def _thirds_of(n: int) -> list[tuple[int, slice]]:
+    """(role, rows) of the three chunks of n rows; empty chunks are left out at all parties alike."""
+    cuts = [n * i // 3 for i in range(4)]
+    return [(i, slice(cuts[i], cuts[i + 1])) for i in range(3) if cuts[i] < cuts[i + 1]]
+
+
+def _rows(x: Shared) -> Shared:
+    """(b, n, h) → (b·n, h)."""
+    return x.map(lambda t: t.reshape(-1, t.shape[-1]))
+
+
+def _reshaped(x: Shared, shape: tuple[int, ...]) -> Shared:
+    return x.map(lambda t: t.reshape(shape))

@@ -1,0 +1,154 @@
+"""The range check: did every argument stay in the middle half of its window?
+
+For c = y + r with y = x - low - W/4, W = 2^m: E0 and E1 know h_c, D knows h_r, the bits from m-2 up. In the middle
+half of the window d = h_c - h_r mod 2^K, K = 66 - m, is 0, 1 or 2; outside it is something else, always.
+- K ≤ 5 (arguments that nearly fill the ring): D deals a one-hot of 2^K bits at h_r; its bits at h_c, h_c - 1, h_c - 2
+  are an XOR sharing of [d in {0,1,2}]. 2^K/8 bytes an element.
+- otherwise P = d(d-1)(d-2) = (h_c³ - 3h_c² + 2h_c) + (6h_c - 3h_c² - 2)·h_r + 3(h_c - 1)·h_r² - h_r³ mod 2^K, zero inside;
+  D deals h_r and h_r². K is cut to 16 bits, 4 bytes an element: what would alias lies 2^13 windows away, where the
+  checks of the products before it strike.
+20 random 0/1 sums over each (layer, function) go, as shares, to the client alone, with the output: parties learn
+nothing, and a value outside is missed with probability 2^-20. 0 rounds. The outer quarters are still computed
+rightly; about half of the values there are reported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from mpc_ray.correlation.prf import expand
+from mpc_ray.kernels.histogram import pick_bits
+from mpc_ray.kernels.subset import subset_sums
+from mpc_ray.protocols.semi_honest.lookup import OneHot
+from mpc_ray.protocols.semi_honest.open import Opening
+from mpc_ray.protocols.semi_honest.role import Dealt, Role
+
+SUMS = 20
+HIGH_BITS = 16
+ONE_HOT_BITS = 5
+
+
+@dataclass
+class RangeChecks:
+    """The checks of one job, gathered by "layer/function": a share of SUMS sums mod 2^K for each."""
+
+    job: bytes
+    enabled: bool = True
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+    bits: dict[str, int] = field(default_factory=dict)
+    _pending: list[_OneHot | _Polynomial] = field(default_factory=list)
+
+    def add(self, role: Role, opening: Opening, m: int, centred: bool = True) -> None:
+        """Check an opening begun in this round, which opens x - low with window 2^m; D deals now.
+
+        ``centred``: the middle half of the window is what calibration saw; else the lower half (a sum of squares).
+        """
+        if not self.enabled or opening.shape.numel() == 0:
+            return
+        bits = min(66 - m, HIGH_BITS)
+        h = _high(opening.r, m, bits) if role.is_d else None
+        pending: _OneHot | _Polynomial
+        if bits <= ONE_HOT_BITS:
+            one_hot = OneHot(role, h.reshape(-1) if h is not None else None, opening.shape.numel(), bits, "range check")
+            pending = _OneHot(role, opening, m, bits, centred, one_hot)
+        else:
+            nbytes = -(-bits // 8)
+            share = role.deal(h, opening.shape, "range check", nbytes)
+            square = role.deal(h * h if h is not None else None, opening.shape, "range check", nbytes)
+            pending = _Polynomial(role, opening, m, bits, centred, h, share, square)
+        self._pending.append(pending)
+        if len(self._pending) > 64:
+            self._settle_ready()
+
+    def _settle_ready(self) -> None:
+        """Fold in what has arrived, so that openings need not be kept to the end of the job."""
+        waiting = [p for p in self._pending if not p.opening.ready]
+        for pending in self._pending:
+            if pending.opening.ready:
+                self._fold(pending)
+        self._pending = waiting
+
+    def finish(self) -> dict[str, tuple[int, torch.Tensor]]:
+        """{label: (K, SUMS sums mod 2^K as this party's summand)}; call when the job's rounds are over."""
+        for pending in self._pending:
+            self._fold(pending)
+        self._pending.clear()
+        return {label: (self.bits[label], total) for label, total in self.sums.items()}
+
+    def _fold(self, p: _OneHot | _Polynomial) -> None:
+        values = p.summand().reshape(-1)
+        # The coefficients are public coins: they decide what is detected, not what is learned.
+        key = hashlib.sha256(b"mpc-ray range check" + self.job).digest()
+        words = torch.from_numpy(expand(key, p.role.site, p.role.k, 4 * values.numel()).view(np.int32))
+        total = subset_sums(values, words, SUMS) & ((1 << p.sum_bits) - 1)
+        label = p.role.label
+        if self.bits.setdefault(label, p.sum_bits) != p.sum_bits:
+            label = f"{label} ({p.sum_bits} bits)"
+            self.bits[label] = p.sum_bits
+        before = self.sums.get(label)
+        self.sums[label] = total if before is None else (before + total) & ((1 << p.sum_bits) - 1)
+
+
+@dataclass
+class _OneHot:
+    """Few high bits: XOR shares of "outside", one bit an element."""
+
+    role: Role
+    opening: Opening
+    m: int
+    bits: int
+    centred: bool
+    one_hot: OneHot
+    sum_bits: int = 1
+
+    def summand(self) -> torch.Tensor:
+        """This party's XOR share of [d not in {0, 1, 2}], int64 (mod 2)."""
+        count = self.opening.shape.numel()
+        if self.role.is_d:
+            return torch.zeros(count, dtype=torch.int64)
+        h = _high(self.opening.c - _lower(self.m, self.centred), self.m, self.bits).reshape(-1)
+        mask = (1 << self.bits) - 1
+        e = self.one_hot.bits()
+        inside = pick_bits(e, h) ^ pick_bits(e, (h - 1) & mask) ^ pick_bits(e, (h - 2) & mask)
+        return (inside ^ 1 if self.role.is_e0 else inside).to(torch.int64)
+
+
+@dataclass
+class _Polynomial:
+    """Many high bits: P(d) mod 2^K."""
+
+    role: Role
+    opening: Opening
+    m: int
+    bits: int
+    centred: bool
+    h_r: torch.Tensor | None
+    share: Dealt
+    square: Dealt
+
+    @property
+    def sum_bits(self) -> int:
+        return self.bits
+
+    def summand(self) -> torch.Tensor:
+        """This party's summand of P, int64; only its low K bits mean anything."""
+        if self.role.is_d:
+            assert self.h_r is not None
+            return -(self.h_r * self.h_r * self.h_r)
+        h = _high(self.opening.c - _lower(self.m, self.centred), self.m, self.bits)
+        total = (6 * h - 3 * h * h - 2) * self.share.share() + 3 * (h - 1) * self.square.share()
+        if self.role.is_e0:
+            total = total + h * (h - 1) * (h - 2)
+        return total
+
+
+def _high(value: torch.Tensor, m: int, bits: int) -> torch.Tensor:
+    return (value >> (m - 2)) & ((1 << bits) - 1)
+
+
+def _lower(m: int, centred: bool) -> int:
+    return 1 << (m - 2) if centred else 0

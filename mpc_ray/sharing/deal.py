@@ -1,0 +1,77 @@
+"""Handing out shares: what an owner (of a text, of a model) sends to each party.
+
+Summands 0 and 1 of every tensor are expanded from two fresh seeds, only summand 2 is data. P0 gets both seeds
+and no data; P1 seed 1 and summand 2; P2 summand 2 and seed 0. Each message is uniform by itself: a seed and a one-time-padded tensor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpc_ray.correlation.prf import derive, expand
+from mpc_ray.errors import InputError
+from mpc_ray.sharing.replicated import Shared
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A ring tensor to be shared, int64, at ``scale``."""
+
+    value: torch.Tensor
+    scale: int
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What one party receives: ``header`` (JSON) and ``tensors`` (int64 arrays)."""
+
+    header: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+
+def deal(secrets: Mapping[str, Secret], entropy: tuple[bytes, bytes] | None = None) -> list[Parcel]:
+    """Three parcels, for P0, P1, P2. ``entropy`` (tests only) fixes the two 32-byte seeds."""
+    first, second = entropy if entropy is not None else (os.urandom(32), os.urandom(32))
+    data: dict[str, np.ndarray] = {}
+    for name, secret in secrets.items():
+        shape = tuple(secret.value.shape)
+        rest = secret.value - _expand(first, name, shape) - _expand(second, name, shape)
+        data[name] = rest.numpy()
+    public = {name: {"shape": list(s.value.shape), "scale": s.scale} for name, s in secrets.items()}
+    seeds = ({"0": first.hex(), "1": second.hex()}, {"1": second.hex()}, {"0": first.hex()})
+    return [Parcel({"shares": public, "seeds": seeds[i]}, {} if i == 0 else data) for i in range(3)]
+
+
+def receive(me: int, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Shared]:
+    """A party's halves from its parcel. Raises InputError where a tensor is missing or has another shape."""
+    seeds = {int(i): bytes.fromhex(seed) for i, seed in header["seeds"].items()}
+    out = {}
+    for name, public in header["shares"].items():
+        shape = tuple(int(n) for n in public["shape"])
+        held = [_piece(i % 3, name, shape, seeds, tensors) for i in (me, me + 1)]
+        out[name] = Shared(held[0], held[1], int(public["scale"]))
+    return out
+
+
+def _piece(
+    i: int, name: str, shape: tuple[int, ...], seeds: Mapping[int, bytes], tensors: Mapping[str, np.ndarray]
+) -> torch.Tensor:
+    if i in seeds and len(seeds[i]) == 32:
+        return _expand(seeds[i], name, shape)
+    array = tensors.get(name)
+    if array is None or array.dtype != np.int64 or array.shape != shape:
+        found = "missing" if array is None else f"{array.dtype} {array.shape}"
+        raise InputError(f"shares of {name} are {found}, not int64 {shape}", remedy="client and party differ in version")
+    return torch.from_numpy(array)
+
+
+def _expand(seed: bytes, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    key = derive(seed, b"mpc-ray shares|" + name.encode())
+    count = int(np.prod(shape, dtype=np.int64))
+    return torch.from_numpy(expand(key, 0, 0, 8 * count).view(np.int64)).reshape(shape)

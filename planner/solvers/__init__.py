@@ -1,0 +1,1 @@
+"""Solvers: one file each, all with the signature of `mpc_ray.planner.Solver`."""

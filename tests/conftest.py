@@ -1,0 +1,40 @@
+"""What all tests share: a clean environment, reproducible examples, GPU tests that say why they skip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before any test imports ray: it reads these once.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Three parties share the test machine's cores: one compute thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """Take away the settings of whoever runs the tests: theirs must not decide what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if (name.startswith("MPC_") and not name.startswith("MPC_TEST_")) or name == "RAY_ADDRESS":
+                patch.delenv(name)
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where PyTorch sees no CUDA device."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device that PyTorch can use"))
