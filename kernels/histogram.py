@@ -55,8 +55,9 @@ def thermometer_counts(e: Tensor, c: Tensor, keep: Tensor | None, bits: int) -> 
     else:
         expect("histogram.thermometer_counts", "keep", keep, torch.uint8, (rows, n))
     out = torch.zeros((rows, nb), dtype=e.dtype)
-    every = keep.expand(rows, n).contiguous()
-    loops.counts(e.contiguous().numpy(), c.contiguous().numpy(), every.numpy(), out.numpy())
+    if n:
+        every = keep.expand(rows, n).contiguous()
+        loops.counts(e.contiguous().numpy(), c.contiguous().numpy(), every.numpy(), out.numpy())
     return out
 
 

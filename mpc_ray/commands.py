@@ -6,8 +6,8 @@ command that failed has ``header["error"]`` (a class of ``mpc_ray.errors``), ``c
 never holds data: an exception that is not one of ours is answered with its class name alone, since its text
 might quote a tensor.
 
-A failed ``run`` ends the party's channel: its peers see it within milliseconds, and the client builds a new
-triple with new seeds. A party is never repaired, so no randomness can be used twice.
+A failed ``load`` or ``run`` ends the party's channel: its peers see it within milliseconds, and the client
+builds a new triple with new seeds. A party is never repaired, so no randomness can be used twice.
 """
 
 from __future__ import annotations
@@ -144,11 +144,11 @@ class Party:
                 case "shutdown":
                     return Message({"ok": True})
                 case "load":
-                    return self._executor.load(message)
+                    return self._in_step(self._executor.load, message)
                 case "forget":
                     return self._executor.forget(message)
                 case "run":
-                    return self._run(message)
+                    return self._in_step(self._executor.run, message)
             raise ConfigError(f"unknown command {str(command)[:32]!r}", remedy="use one version everywhere")
         except Exception as error:  # noqa: BLE001 - whatever fails becomes an answer
             if not isinstance(error, MpcError):
@@ -156,9 +156,10 @@ class Party:
                 log.error("party %d: %s in %s\n%s", self.settings.me, type(error).__name__, command, trace)
             return Message(failure(error, debug=self.settings.debug))
 
-    def _run(self, message: Message) -> Message:
+    def _in_step(self, work: Callable[[Message], Message], message: Message) -> Message:
+        """What all three do together: a party that fails ends its channel, so that its peers stop at once."""
         try:
-            return self._executor.run(message)
+            return work(message)
         except BaseException as error:
             self.fail(error)
             raise

@@ -33,6 +33,8 @@ from mpc_ray.party import PartyServer
 from mpc_ray.party_settings import PartySettings, check_device, prepare_process
 from mpc_ray.trust.certs import SessionAuthority, install, make_request
 
+LEAVING_S = 1.0  # how long a party's thread may take to notice that the session is over
+
 
 class Control(Protocol):
     """The control line to one party: one JSON object there, one back. Addresses and certificates, never shares."""
@@ -174,14 +176,17 @@ class ThreadsLauncher:
         channels = local_channels(settings.step_timeout_s, bytes.fromhex(settings.session))
         makes = [partial(Party, replace(settings, me=i), channel) for i, channel in enumerate(channels)]
         parties = all_three(makes, timeout_s, "starting")
-        links = []
-        for i, party in enumerate(parties):
-            ours, theirs = local_link(i, max_bytes=settings.max_message_bytes)
-            threading.Thread(target=_serve, args=(party, theirs), name=f"party-{i}", daemon=True).start()
-            links.append(ours)
+        pairs = [local_link(i, max_bytes=settings.max_message_bytes) for i in range(3)]
+        threads = [
+            threading.Thread(target=_serve, args=(party, theirs), name=f"party-{party.settings.me}", daemon=True)
+            for party, (_, theirs) in zip(parties, pairs, strict=True)
+        ]
         lost = PeerLost("client", "ended the session")
         ends = [partial(channel.fail, lost) for channel in channels]
-        return Triple((links[0], links[1], links[2]), partial(_each, ends))
+        joins = [partial(thread.join, LEAVING_S) for thread in threads]
+        for thread in threads:
+            thread.start()
+        return Triple((pairs[0][0], pairs[1][0], pairs[2][0]), partial(_each, [*ends, *joins]))
 
     def close(self) -> None:
         """Nothing outlives a triple."""

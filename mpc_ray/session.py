@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mpc_ray.all_three import all_three
 from mpc_ray.channel import Link, Message
@@ -29,6 +29,9 @@ from mpc_ray.config import load as load_config
 from mpc_ray.errors import ConfigError, PeerLost
 from mpc_ray.launch import Launcher, ProcessesLauncher, ThreadsLauncher, Triple
 from mpc_ray.party_settings import PartySettings
+
+if TYPE_CHECKING:
+    from mpc_ray.model import Model
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it: 0.0 to 1.0
 Three = Sequence[Message]  # one message for, or of, each party
@@ -62,7 +65,7 @@ class Session:
     ) -> None:
         self.config = _config(config, settings)
         self.retry = retry
-        self._progress = progress or (lambda what, part: None)
+        self.progress = progress or (lambda what, part: None)
         self._job_timeout_s = job_timeout_s
         self._settings = PartySettings(
             me=0,
@@ -79,14 +82,14 @@ class Session:
         self._loaded: dict[str, Callable[[], Three]] = {}
         self._triple: Triple | None = None
         self._closed = False
-        self._progress("starting three parties", 0.0)
+        self.progress("starting three parties", 0.0)
         self.launcher: Launcher = _launcher(self.config)
         try:
             self._ready()
         except BaseException:
             self.close()
             raise
-        self._progress("starting three parties", 1.0)
+        self.progress("starting three parties", 1.0)
 
     def __enter__(self) -> Self:
         return self
@@ -107,6 +110,16 @@ class Session:
             case _:
                 risk = "its operator can read all shares, a break-in at one node cannot: for development only"
         return f"trust: {self.launcher.place}; {risk}"
+
+    def load(self, path: str | os.PathLike[str], *, texts: Sequence[str] | None = None) -> Model:
+        """Import a model, calibrate it, and give each party its shares of it.
+
+        ``path`` is a Hugging Face folder or the name of a packaged model. ``texts`` of the user's own widen the
+        calibration. Raises ModelError, saying which file, tensor or shape does not fit.
+        """
+        from mpc_ray.model import load
+
+        return load(self, path, texts)
 
     def request(self, messages: Three, timeout_s: float | None = None) -> list[Message]:
         """Send each party its message and return the three answers.
@@ -141,7 +154,7 @@ class Session:
                 except PeerLost:
                     if attempt or not self.retry:
                         raise
-                    self._progress("running again on new parties", 0.0)
+                    self.progress("running again on new parties", 0.0)
         raise AssertionError("unreachable")
 
     def stats(self) -> list[dict[str, Any]]:
@@ -195,7 +208,7 @@ class Session:
             answer = link.receive(timeout_s)
             if "progress" in answer.header:
                 part = answer.header.get("part")
-                self._progress(str(answer.header["progress"]), part if isinstance(part, float) else 0.0)
+                self.progress(str(answer.header["progress"]), part if isinstance(part, float) else 0.0)
                 continue
             if "error" in answer.header:
                 raise error_of(party, answer.header)

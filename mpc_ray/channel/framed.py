@@ -256,7 +256,7 @@ def channel_error(peer: str, error: BaseException, timeout: float) -> ChannelErr
 
 
 def _reported(peer: int, culprit: int) -> PeerLost:
-    if culprit == peer:
+    if culprit == peer or culprit > 2:
         return PeerLost(f"party {peer}", "stopped with an error of its own", remedy="see its log")
     return PeerLost(
         f"party {culprit}", f"lost, as party {peer} reports", remedy="see its log for why it stopped"

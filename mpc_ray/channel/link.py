@@ -210,5 +210,6 @@ def _is_shape(shape: object) -> bool:
     return (
         isinstance(shape, list)
         and len(shape) <= MAX_DIMENSIONS
-        and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)
+        and all(type(size) is int and size >= 0 for size in shape)
+        and math.prod(max(size, 1) for size in shape) < 1 << 48
     )

@@ -280,7 +280,7 @@ class Listener:
             with self._change:
                 self._greeting.pop(sock, None)
                 self._room.append(_Arrival(stream, greeting, refused))
-                if len(self._room) > MAX_WAITING:
+                if self._closed or len(self._room) > MAX_WAITING:
                     self._room.pop(0).drop()
                 self._change.notify_all()
 
@@ -293,11 +293,11 @@ class Listener:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"port {port} is not between 0 and 65535")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
-    except OverflowError:
-        raise ConfigError(f"port {port} is not between 0 and 65535") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(

@@ -168,6 +168,7 @@ class ThreadedOutlet:
         self._failed = failed
         self._jobs: deque[tuple[Sequence[memoryview], int]] = deque()
         self._unsent = 0
+        self._unsent_bytes = 0
         self._stopped = False
         self._change = threading.Condition()
         self._writing = threading.Lock()
@@ -187,15 +188,15 @@ class ThreadedOutlet:
                 raise BrokenPipeError(32, "the connection is closed")
             self._jobs.append((job, nbytes))
             self._unsent += 1
+            self._unsent_bytes += nbytes
             self._change.notify_all()
 
     def flush(self, end: float) -> None:
         """Wait for the thread until ``end``, and longer by the time the queue may take."""
         with self._change:
-            while self._unsent and not self._stopped:
-                limit = end + sum(nbytes for _, nbytes in self._jobs) / SLOWEST
-                if not self._change.wait(max(0.0, limit - time.monotonic())) and time.monotonic() >= limit:
-                    raise TimeoutError("the peer does not read")
+            patience = end - time.monotonic() + self._unsent_bytes / SLOWEST
+            if not self._change.wait_for(lambda: self._stopped or not self._unsent, patience):
+                raise TimeoutError("the peer does not read")
 
     def last_words(self, job: Sequence[memoryview]) -> None:
         """Write ``job`` unless a write is under way."""
@@ -225,7 +226,7 @@ class ThreadedOutlet:
             try:
                 with self._writing:
                     self._stream.send(job, time.monotonic() + self._timeout + nbytes / SLOWEST)
-            except Exception as error:  # noqa: BLE001  # handed on: it ends the channel and is raised to the caller
+            except Exception as error:  # noqa: BLE001  # it ends the channel: raised there
                 self._failed(error)
                 with self._change:
                     self._stopped = True
@@ -234,6 +235,7 @@ class ThreadedOutlet:
             job = ()  # the caller's buffers are free again
             with self._change:
                 self._unsent -= 1
+                self._unsent_bytes -= nbytes
                 self._change.notify_all()
 
 

@@ -142,6 +142,7 @@ def raw(described: Any, *, nbytes: int, header: Any = None) -> bytes:
         (raw([["x", "int64", [1] * 9]], nbytes=8), "malformed"),
         (raw([["x", "int64", [1]], ["x", "int64", [1]]], nbytes=16), "malformed"),
         (raw([["x", ["int64"], [1]]], nbytes=8), "malformed"),
+        (raw([["x", "int64", [1 << 47, 1 << 47, 0]]], nbytes=0), "malformed"),
         (raw([], nbytes=0, header=[]), "malformed"),
         (raw("xyz", nbytes=0), "malformed"),
         (raw([["x", "bool", [1]]], nbytes=1) + b"\x02", "bool"),

@@ -4,6 +4,7 @@ refused.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -41,13 +42,15 @@ class Relay:
         self.counted = 0
         self._lock = threading.Lock()
         self._target = target
+        self._sockets: list[socket.socket] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._server.getsockname()
         self._spawn(self._accept)
 
     def close(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
+        for sock in (self._server, *self._sockets):
+            sock.close()
 
     def _accept(self) -> None:
         while True:
@@ -56,19 +59,19 @@ class Relay:
             except OSError:
                 return
             far = socket.create_connection(self._target)
+            self._sockets += [near, far]
             self._spawn(self._pump, near, far)
             self._spawn(self._pump, far, near)
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 with self._lock:
                     self.counted += len(data)
                 sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            source.close()
-            sink.close()
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     @staticmethod
     def _spawn(function: Callable[..., object], *arguments: object) -> None:
@@ -101,9 +104,10 @@ def test_a_relay_counts_the_bytes_that_the_meter_counts(parties: Any) -> None:
     end = time.monotonic() + 2
     while relay.counted - before < expected and time.monotonic() < end:
         time.sleep(0.01)
-    relay.close()
     assert metered == 2 * (sum(sizes) + 60 * len(sizes))
     assert relay.counted - before == expected
+    parties.close()
+    relay.close()
 
 
 def test_worn(parties: Any) -> None:
@@ -338,7 +342,8 @@ def test_someone_else_listens_there(parties: Any) -> None:
         def speaks() -> None:
             connection, _ = server.accept()
             connection.sendall(b"220 mail.example.org ESMTP\r\n")
-            connection.recv(1)
+            with connection:
+                connection.recv(1)
 
         threading.Thread(target=speaks, daemon=True).start()
         with pytest.raises(ChannelError, match=r"party 0 at .*: TLS handshake failed: WRONG_VERSION_NUMBER"):

@@ -65,7 +65,7 @@ def test_threads_an_error_names_the_party_and_its_cause(tls: bool, stub: str, jo
     with Session(launcher="threads", tls=tls, executor=stub) as session:
         with pytest.raises(InputError, match=r"^party 2: the stub refuses \(ask for less\)$"):
             session.run(job(who=2, how="refuse", rounds=2))
-        with pytest.raises(MpcError, match="^party 1: RuntimeError inside") as caught:
+        with pytest.raises(MpcError, match=r"^party 1: RuntimeError inside") as caught:
             session.run(job(who=1, how="crash", rounds=2))
         assert "CANARY" not in repr(caught.value)
         assert good(session, job)

@@ -82,12 +82,12 @@ def test_an_actor_killed_in_a_job_is_named_and_survived(session: Session, job: A
             ray.kill(victim)
             killed.append(time.monotonic())
 
-    session._progress, before = kill, session._progress
+    session.progress, before = kill, session.progress
     try:
         with pytest.raises(PeerLost) as caught:
             session.run(job(who=(party + 1) % 3, how="sleep", seconds=0.2, rounds=20, model="m"))
     finally:
-        session._progress = before
+        session.progress = before
     assert time.monotonic() - killed[0] < 5
     assert caught.value.peer == f"party {party}"
     assert [a.tensors["y"].tolist() for a in session.run(job(model="m"))] == [[106, 60]] * 3

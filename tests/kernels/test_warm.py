@@ -1,0 +1,59 @@
+"""warm: after it, ordinary calls compile nothing; bodies hold no interpreter lock."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from numba.core.dispatcher import Dispatcher  # type: ignore[import-untyped]
+
+from mpc_ray.kernels import (
+    dpf,
+    dpf_levels,
+    elementwise,
+    elementwise_loops,
+    histogram,
+    histogram_loops,
+    lookup,
+    lookup_tile,
+    packing_loops,
+    ring,
+    ring_tile,
+    warm,
+)
+
+BODIES = (dpf_levels, elementwise_loops, histogram_loops, lookup_tile, packing_loops, ring_tile)
+
+
+def dispatchers() -> dict[str, Any]:
+    found = {}
+    for module in BODIES:
+        for name, value in inspect.getmembers(module, lambda x: isinstance(x, Dispatcher)):
+            found[f"{module.__name__}.{name}"] = value
+    return found
+
+
+def test_ordinary_calls_after_warming_compile_nothing() -> None:
+    warm.warm()
+    before = {name: len(body.signatures) for name, body in dispatchers().items()}
+    x = torch.arange(600, dtype=torch.int64)
+    for k in range(1, 7):
+        tables = lookup.prepare(x[:512].expand(k, 512))
+        lookup.lookup_sums(torch.ones((70, 64), dtype=torch.uint8), x[:70], tables)
+    keys, _ = dpf.generate(torch.ones((7, 16), dtype=torch.uint8), torch.zeros((7, 16), dtype=torch.uint8), x[:7], 12)
+    dpf.expand(torch.ones((7, 16), dtype=torch.uint8), 1, keys, 12)
+    ring.matmul(x.reshape(20, 30)[:, 3:], x.reshape(2, 10, 30).mT[:, 3:])
+    ring.matmul_packed(x.reshape(2, 10, 30), ring.pack(x[:90].reshape(30, 3)))
+    histogram.thermometer_counts(torch.ones((3, 4, 5), dtype=torch.uint16), x[:12].reshape(3, 4), None, 16)
+    elementwise.truncated_share(x, x, x, x, 16)
+    elementwise.polynomial_parts(x.reshape(200, 3), x[:200])
+    assert {name: len(body.signatures) for name, body in dispatchers().items()} == before
+
+
+def test_every_body_releases_the_lock_and_is_cached() -> None:
+    bodies = dispatchers()
+    assert len(bodies) > 20
+    for name, body in bodies.items():
+        assert body.targetoptions["nogil"], name
+        assert type(body._cache).__name__ == "FunctionCache", name
