@@ -19,9 +19,13 @@ def on_cpu(name: str, *tensors: Tensor) -> None:
             )
 
 
-def expect(name: str, argument: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int | None, ...]) -> None:
+def expect(
+    name: str, argument: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int | None, ...]
+) -> None:
     """Raise InputError unless ``tensor`` has this dtype and shape (None matches any length)."""
-    fits = len(shape) == tensor.ndim and all(want in (None, got) for want, got in zip(shape, tensor.shape, strict=True))
+    fits = len(shape) == tensor.ndim and all(
+        want in (None, got) for want, got in zip(shape, tensor.shape, strict=True)
+    )
     if tensor.dtype != dtype or not fits:
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise InputError(
@@ -44,7 +48,8 @@ def in_range(name: str, argument: str, value: int, low: int, high: int) -> None:
     """Raise InputError unless low <= value <= high."""
     if not low <= value <= high:
         raise InputError(
-            f"kernel {name}: {argument} = {value} is outside {low}..{high}", remedy=f"choose {argument} in that range"
+            f"kernel {name}: {argument} = {value} is outside {low}..{high}",
+            remedy=f"choose {argument} in that range",
         )
 
 

@@ -37,7 +37,8 @@ FIXED_KEYS = {
     side: hashlib.sha256(f"mpc-ray point function, version 1, {side}".encode()).digest()[:16]
     for side in ("left", "right", "leaf")
 }
-CHUNK_BYTES = 1 << 19  # of leaves expanded together: with the levels above they stay in the second-level cache
+# Leaves expanded together: with the levels above them they stay in the second-level cache.
+CHUNK_BYTES = 1 << 19
 SUMS_BYTES = 1 << 22  # of one-hots that ``evaluate_sums`` holds at a time
 
 
@@ -135,7 +136,8 @@ class _Expander:
         for level in range(self.levels):
             for aes, hashed in zip(self.ciphers[:2], self.hashes, strict=True):
                 steps.permute(aes, above, hashed, width << level)
-            steps.descend(above, *self.hashes, self.left[level], self.right[level], 1 << level, below)
+            hashes, cuts = self.hashes, (self.left[level], self.right[level])
+            steps.descend(above, hashes[0], hashes[1], cuts[0], cuts[1], 1 << level, below)
             above, below = below, above
         steps.permute(self.ciphers[2], above, self.hashes[0], width << self.levels)
         steps.leaves(above, self.hashes[0], self.leaf, 1 << self.levels, out.numpy().view(np.uint64))
@@ -165,12 +167,16 @@ def expand(seed: Tensor, party: int, keys: Keys, n: int) -> Tensor:
     return out
 
 
-def evaluate_sums(seed: Tensor, party: int, keys: Keys, c: Tensor, prepared: PreparedTables, n: int) -> Tensor:
+def evaluate_sums(
+    seed: Tensor, party: int, keys: Keys, c: Tensor, prepared: PreparedTables, n: int
+) -> Tensor:
     """``expand`` and ``lookup.lookup_sums`` together, holding at most 8 MB: c int64[N], K tables -> int64[N, K]."""
     _check_evaluation("dpf.evaluate_sums", seed, party, keys, n)
     expect("dpf.evaluate_sums", "c", c, torch.int64, (len(seed),))
     if prepared.n != n:
-        raise InputError(f"tables over 2^{prepared.n} for keys over 2^{n}", remedy="prepare tables of the keys' domain")
+        raise InputError(
+            f"tables over 2^{prepared.n} for keys over 2^{n}", remedy="prepare tables of the keys' domain"
+        )
     sums = torch.empty((len(seed), prepared.count), dtype=torch.int64)
     if len(seed):
         rows = min(max(SUMS_BYTES >> (n - 3), 1), len(seed))

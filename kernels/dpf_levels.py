@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
-from numba import types  # type: ignore[import-untyped]
+from numba import types
 from numpy.typing import NDArray
 
 from .compiled import compiled, intrinsic
@@ -24,12 +24,12 @@ ONE = np.uint64(1)
 
 def cipher(key: bytes) -> CipherContext:
     """AES-128 of whole blocks under a fixed public key: a permutation, not encryption."""
-    return Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
+    return Cipher(algorithms.AES(key), modes.ECB()).encryptor()
 
 
 def permute(aes: CipherContext, source: Word, into: Word, words: int) -> None:
     """into = AES(source), the first ``words`` words (2 a block); ``into`` has at least 2 spare words."""
-    aes.update_into(memoryview(source).cast("B")[: 8 * words], memoryview(into).cast("B")[: 8 * words + 15])
+    aes.update_into(source.view(np.uint8)[: 8 * words].data, into.view(np.uint8)[: 8 * words + 15].data)
 
 
 def line(words: int) -> Word:
@@ -118,14 +118,22 @@ def _leaf_block(typing: Any, node: Any, hashed: Any, cut: Any, line: Any, out: A
         pairs = [[shuffle(b, found[i], found[i + 1], [2 * r, 2 * r + 1, 8 + 2 * r, 9 + 2 * r]) for r in range(4)]
                  for i in (0, 2)]  # fmt: skip
         for r in range(4):
-            store(b, shuffle(b, pairs[0][r], pairs[1][r], list(range(8))), b.add(out, b.mul(row, const(r))), 0, 8)
+            store(
+                b,
+                shuffle(b, pairs[0][r], pairs[1][r], list(range(8))),
+                b.add(out, b.mul(row, const(r))),
+                0,
+                8,
+            )
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), code
 
 
 @compiled
-def descend(nodes: Word, left: Word, right: Word, cut_left: Word, cut_right: Word, lines: int, below: Word) -> None:
+def descend(
+    nodes: Word, left: Word, right: Word, cut_left: Word, cut_right: Word, lines: int, below: Word
+) -> None:
     """below[2 i], below[2 i + 1] = hashes of line i of ``nodes`` (left and right hold its AES), corrected where the
     node's lowest bit is 1. A line holds a multiple of 4 nodes."""
     width = cut_left.shape[0]
@@ -168,7 +176,9 @@ def leaves(nodes: Word, hashed: Word, cut: Word, lines: int, out: Word) -> None:
 
 
 @compiled
-def deal_level(level: int, n: int, position: NDArray[np.int64], nodes: Any, left: Any, right: Any, keys: Byte) -> None:
+def deal_level(
+    level: int, n: int, position: NDArray[np.int64], nodes: Any, left: Any, right: Any, keys: Byte
+) -> None:
     """One level of both parties' paths: write the correction word, step ``nodes`` [2, 2 R] to the children on the path.
 
     left, right [2, 2 R] hold the AES of the nodes.
@@ -187,7 +197,9 @@ def deal_level(level: int, n: int, position: NDArray[np.int64], nodes: Any, left
             if word == 0:
                 cut &= ~ONE
             for byte in range(8):
-                keys[row, 16 * level + 8 * word + byte] = np.uint8(cut >> np.uint64(8 * byte) & np.uint64(255))
+                keys[row, 16 * level + 8 * word + byte] = np.uint8(
+                    cut >> np.uint64(8 * byte) & np.uint64(255)
+                )
             if word == 0:
                 cut |= bit_right if turn else bit_left
             nodes[0, at_word] ^= keep[0, at_word] ^ (cut & (np.uint64(0) - first))
@@ -209,6 +221,8 @@ def deal_leaf(n: int, position: NDArray[np.int64], nodes: Any, hashes: Any, keys
             mine = hashes[0, at_word] ^ nodes[0, at_word]
             cut = mine ^ hashes[1, at_word] ^ nodes[1, at_word] ^ hot
             for byte in range(8):
-                keys[row, 16 * levels + 8 * word + byte] = np.uint8(cut >> np.uint64(8 * byte) & np.uint64(255))
+                keys[row, 16 * levels + 8 * word + byte] = np.uint8(
+                    cut >> np.uint64(8 * byte) & np.uint64(255)
+                )
             if place >> 6 == word:
                 sign[row] = 1 if (mine ^ (cut & chosen)) & hot else -1

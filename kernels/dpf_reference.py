@@ -53,7 +53,10 @@ def expand_reference(seed: Tensor, party: int, keys: Keys, n: int) -> Tensor:
         control = _integer(row[16 * levels + 16 :])
         nodes = [_integer(s) & ~1 | party]
         for level in range(levels):
-            sides = [(side, cuts[level] & ~1 | control >> 2 * level + i & 1) for i, side in enumerate(("left", "right"))]
+            sides = [
+                (side, cuts[level] & ~1 | control >> 2 * level + i & 1)
+                for i, side in enumerate(("left", "right"))
+            ]
             nodes = [_hash(side, x) ^ (x & 1) * cut for x in nodes for side, cut in sides]
         leaves = [_hash("leaf", x) ^ (x & 1) * cuts[levels] for x in nodes]
         rows.append(list(b"".join(leaf.to_bytes(16, "little") for leaf in leaves)))

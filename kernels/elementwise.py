@@ -109,7 +109,9 @@ def truncated_share(public: Tensor | None, g: Tensor, h: Tensor, b: Tensor, f: i
     in_range("elementwise.truncated_share", "f", f, 1, 62)
     out = torch.empty(g.shape, dtype=torch.int64)
     first = g if public is None else public
-    loops.truncated_share(_flat(first), public is not None, _flat(g), _flat(h), _flat(b), f, out.view(-1).numpy())
+    loops.truncated_share(
+        _flat(first), public is not None, _flat(g), _flat(h), _flat(b), f, out.view(-1).numpy()
+    )
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types  # type: ignore[import-untyped]
+from numba import types
 from numpy.typing import NDArray
 
 from .compiled import compiled, intrinsic

@@ -75,7 +75,8 @@ def domain_log(name: str, size: int) -> int:
     n = size.bit_length() - 1
     if size != 1 << n or not SMALLEST <= n <= LARGEST:
         raise InputError(
-            f"kernel {name}: a domain of {size}", remedy=f"use a power of two between 2^{SMALLEST} and 2^{LARGEST}"
+            f"kernel {name}: a domain of {size}",
+            remedy=f"use a power of two between 2^{SMALLEST} and 2^{LARGEST}",
         )
     return n
 
@@ -112,7 +113,9 @@ def prepare(tables: Tensor) -> PreparedTables:
         return PreparedTables(n, kept, ())
     most = lookup_tile.MOST_TABLES
     groups = [kept[k : k + most] for k in range(0, len(kept), most)]
-    return PreparedTables(n, kept, tuple(_aligned(lookup_tile.subset_sums(group.numpy())) for group in groups))
+    return PreparedTables(
+        n, kept, tuple(_aligned(lookup_tile.subset_sums(group.numpy())) for group in groups)
+    )
 
 
 def lookup_sums(bits: Tensor, c: Tensor, prepared: PreparedTables) -> Tensor:

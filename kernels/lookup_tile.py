@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types  # type: ignore[import-untyped]
+from numba import types
 from numpy.typing import NDArray
 
 from .compiled import compiled, has, intrinsic
@@ -109,7 +109,9 @@ def _rotate8(
         smallest = named(b, "llvm.smin.v8i64", V8, V8, V8)
 
         def fetch(base: Any, index: Any) -> Any:
-            return b.call(gather, [splat_const(V8, 0), b.inttoptr(base, pointer), index, every, ir.Constant(I32, 8)])
+            return b.call(
+                gather, [splat_const(V8, 0), b.inttoptr(base, pointer), index, every, ir.Constant(I32, 8)]
+            )
 
         lanes = b.add(splat(b, row, V8), ir.Constant(V8, list(range(8))))
         lanes = b.call(smallest, [lanes, splat(b, b.sub(rows, const(1)), V8)])

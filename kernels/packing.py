@@ -39,7 +39,8 @@ def unpack_low_bytes(data: Tensor, nbytes: int) -> Tensor:
     in_range("packing.unpack_low_bytes", "nbytes", nbytes, 1, 8)
     if len(data) % nbytes:
         raise InputError(
-            f"kernel packing.unpack_low_bytes: {len(data)} bytes in elements of {nbytes}", remedy="pass whole elements"
+            f"kernel packing.unpack_low_bytes: {len(data)} bytes in elements of {nbytes}",
+            remedy="pass whole elements",
         )
     out = torch.empty(len(data) // nbytes, dtype=torch.int64)
     loops.unpack_bytes(data.contiguous().numpy(), nbytes, out.numpy())
@@ -67,7 +68,9 @@ def pack_bits(x: Tensor, bits: int) -> Tensor:
     on_cpu("packing.pack_bits", x)
     in_range("packing.pack_bits", "bits", bits, 1, 16)
     if x.ndim != 1 or x.dtype not in (torch.int64, torch.uint8, torch.uint16):
-        raise InputError(f"kernel packing.pack_bits: {x.dtype}{list(x.shape)}", remedy="pass int64, uint8 or uint16[N]")
+        raise InputError(
+            f"kernel packing.pack_bits: {x.dtype}{list(x.shape)}", remedy="pass int64, uint8 or uint16[N]"
+        )
     out = torch.empty(packed_size(len(x), bits), dtype=torch.uint8)
     loops.pack_bits(x.contiguous().numpy(), bits, out.numpy())
     return out

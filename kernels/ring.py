@@ -16,12 +16,12 @@ import torch
 
 from mpc_ray.errors import InputError
 
-from . import ring_tile
+from . import ring_pack, ring_tile
 from .checks import expect, in_range, on_cpu, wrap
 from .compiled import has
 
 Tensor = torch.Tensor
-BODIES = {"mullq": ring_tile.MULLQ, "ifma": ring_tile.IFMA}
+BODIES = {"mullq": ring_pack.MULLQ, "ifma": ring_pack.IFMA}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def matmul_packed(a: Tensor, packed: PackedMatrix, out: Tensor | None = None) ->
     on_cpu("ring.matmul_packed", a)
     if a.dtype != torch.int64 or a.ndim < 2 or a.shape[-1] != packed.inner:
         raise InputError(
-            f"kernel ring.matmul_packed: a is {a.dtype}{list(a.shape)} beside a packed ({packed.inner}, {packed.columns})",
+            f"kernel ring.matmul_packed: a is {a.dtype}{list(a.shape)}"
+            f" beside a packed ({packed.inner}, {packed.columns})",
             remedy="pass int64 with as many columns as the packed matrix has rows",
         )
     shape = (*a.shape[:-1], packed.columns)
@@ -113,7 +114,13 @@ def matmul_packed(a: Tensor, packed: PackedMatrix, out: Tensor | None = None) ->
         torch.matmul(a, packed.data, out=result)
     else:
         rows = a.reshape(-1, packed.inner)
-        _product(rows if rows.stride(1) == 1 else rows.contiguous(), packed.columns, packed.data, result, packed.form)
+        _product(
+            rows if rows.stride(1) == 1 else rows.contiguous(),
+            packed.columns,
+            packed.data,
+            result,
+            packed.form,
+        )
     return result if out is None or direct else out.copy_(result)
 
 
@@ -123,7 +130,12 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     B is packed anew; for a matrix used many times take ``pack`` and ``matmul_packed``. Transposed views cost nothing.
     """
     on_cpu("ring.matmul", a, b)
-    if a.dtype != torch.int64 or b.dtype != torch.int64 or min(a.ndim, b.ndim) < 2 or a.shape[-1] != b.shape[-2]:
+    if (
+        a.dtype != torch.int64
+        or b.dtype != torch.int64
+        or min(a.ndim, b.ndim) < 2
+        or a.shape[-1] != b.shape[-2]
+    ):
         raise InputError(
             f"kernel ring.matmul: {a.dtype}{list(a.shape)} @ {b.dtype}{list(b.shape)}",
             remedy="pass int64 matrices whose inner dimensions agree",
@@ -153,7 +165,7 @@ def _batched(a: Tensor, b: Tensor, form: str) -> Tensor:
 
 def _panels(inner: int, columns: int, form: str) -> Tensor:
     """Uninitialised memory for packed panels, aligned to 64 bytes."""
-    size = (inner + 7) // 8 * 8 * ((columns + 15) // 16) * ring_tile.step_b(BODIES[form])
+    size = (inner + 7) // 8 * 8 * ((columns + 15) // 16) * ring_pack.step_b(BODIES[form])
     memory = torch.empty(size // 8 + 8, dtype=torch.int64)
     skip = -memory.data_ptr() % 64 // 8
     return memory[skip : skip + size // 8]
@@ -165,7 +177,7 @@ def _pack_into(b: Tensor, panels: Tensor, form: str) -> None:
     if 1 not in b.stride():
         b = b.contiguous()
     k, n = (8 * stride for stride in b.stride())
-    ring_tile.pack_b(BODIES[form], b.data_ptr(), k, n, b.shape[0], b.shape[1], panels.data_ptr())
+    ring_pack.pack_b(BODIES[form], b.data_ptr(), k, n, b.shape[0], b.shape[1], panels.data_ptr())
 
 
 def _product(a: Tensor, columns: int, panels: Tensor, out: Tensor, form: str) -> None:

@@ -8,8 +8,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import cgutils  # type: ignore[import-untyped]
+from llvmlite import ir
+from numba.core import cgutils
+
+__all__ = [
+    "I32",
+    "I64",
+    "V8",
+    "V16",
+    "Loop",
+    "at",
+    "const",
+    "ir",
+    "load",
+    "named",
+    "shuffle",
+    "splat",
+    "splat_const",
+    "store",
+    "transpose8",
+]
 
 Value = Any
 Builder = Any

@@ -36,10 +36,11 @@ class Executor(Protocol):
     """What a party runs; ``mpc_ray.execute.Executor`` is the real one.
 
     ``progress``, where it is set, may be called between rounds with what is being done and how much of it
-    (0.0 to 1.0).
+    (0.0 to 1.0). ``allow_trace`` is the party's own setting: whether a job may ask for its hidden states.
     """
 
     progress: Callable[[str, float], None] | None
+    allow_trace: bool
 
     def load(self, message: Message) -> Message: ...
 
@@ -111,7 +112,8 @@ class Party:
         self.channel = channel
         self.failed: BaseException | None = None
         make = executor_of(settings)
-        self._executor = make(channel, digest=settings.agreed, threads=settings.threads)
+        self._executor = make(channel, digest=settings.agreed, threads=settings.threads, device=settings.device)
+        self._executor.allow_trace = settings.shadow
 
     def serve(self, link: Link) -> None:
         """Answer commands until the client leaves or says ``shutdown``."""

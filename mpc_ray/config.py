@@ -57,7 +57,7 @@ UNBUILT: Mapping[str, str] = {
 ALIASES: Mapping[str, str] = {"gpu_enabled": "device", "tls_enabled": "tls"}
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 # What the three parties must agree on: it changes the messages of the protocol, or who may read them.
-AGREED = ("protocol", "security_level", "quantum_planning", "tls", "buckets", "range_check")
+AGREED = ("protocol", "security_level", "quantum_planning", "tls", "buckets", "range_check", "shadow")
 
 
 class Config(BaseModel):

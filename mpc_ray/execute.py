@@ -1,7 +1,8 @@
 """What a party runs for its client under semi_honest_3pc: load a model's shares, run jobs on them, forget them.
 
 A party sees of a job: which model, batch and padded length, whether keys are masked, and its shares. Its answer holds
-its summand of the output and of the range checks, each blinded by a zero share, and counts.
+its summand of the output and of the range checks, each blinded by a zero share, and counts. In shadow mode, if the
+client asks, also its summands of every layer's rows: whoever reads them all reads the hidden states.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.link import Message
 from mpc_ray.correlation.prf import Correlation
 from mpc_ray.correlation.seeds import agree
-from mpc_ray.errors import HelloMismatch, InputError, ModelError
+from mpc_ray.errors import ConfigError, DeviceError, HelloMismatch, InputError, ModelError
 from mpc_ray.models import bert
 from mpc_ray.models.plan import (
     ACTIVATION_SCALE,
@@ -38,7 +39,7 @@ from mpc_ray.protocols.semi_honest.product import Linear
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.sharing.deal import receive
 from mpc_ray.sharing.fixed import check_scale
-from mpc_ray.sharing.replicated import Shared, Summand
+from mpc_ray.sharing.replicated import Shared, Summand, summand
 
 ZERO_SHARE_ROLE = 3  # a role of its own, so that no other stream can coincide
 
@@ -50,13 +51,19 @@ class _Loaded:
 
 
 class Executor:
-    """One party's program. Seeds are agreed when it is made; ``digest`` is what both ends of each pair compared."""
+    """One party's program. Seeds are agreed when it is made; ``digest`` is what both ends of each pair compared.
 
-    def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, session: bytes = b"") -> None:
+    ``allow_trace`` is this party's own setting: without it a job that asks for its hidden states is refused.
+    """
+
+    def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> None:
+        if device != "cpu":
+            raise DeviceError(f"this release has no kernels for {device}", remedy="use device cpu")
         torch.set_num_threads(threads)
-        seeds = agree(channel, session, digest)
+        seeds = agree(channel, b"", digest)  # the digest names the session too
         self.runtime = Runtime(channel, Correlation(channel.me, seeds, os.urandom(32)))
         self.progress: Callable[[str, float], None] | None = None
+        self.allow_trace = False
         self._models: dict[str, _Loaded] = {}
 
     def load(self, message: Message) -> Message:
@@ -83,9 +90,16 @@ class Executor:
     def run(self, message: Message) -> Message:
         """One job: ``program`` "embedding" or "hidden" over the client's shares of embedded rows.
 
-        Raises ModelError if the model is not loaded, InputError for shares of another shape or scale.
+        Raises ModelError if the model is not loaded, InputError for shares of another shape or scale, ConfigError for a
+        trace that this party does not allow.
         """
         header: Mapping[str, Any] = message.header
+        trace: list[tuple[str, Summand]] = []
+        if header.get("trace") and not self.allow_trace:
+            raise ConfigError(
+                "the client asks for every layer's rows, which this party does not give away",
+                remedy="start the session with shadow=True, if the client owns the model",
+            )
         model = self._models.get(str(header["model"]))
         if model is None:
             raise ModelError(f"model {str(header['model'])[:40]} is not loaded", remedy="load it first")
@@ -101,7 +115,8 @@ class Executor:
         runtime.clock = 1  # the client's message was the first of the chain
         checks = RangeChecks(job, bool(header.get("range_check", True)))
         blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
-        output = runtime.run(bert.encode(blocks, program, inputs["x"], self.progress))
+        tap = (lambda place, rows: trace.append((place, summand(rows)))) if header.get("trace") else bert.unheard
+        output = runtime.run(bert.encode(blocks, program, inputs["x"], self.progress, tap))
         assert isinstance(output, Summand)
         tensors = {"output": (output.value + self._zero_share(0, output.value.shape)).numpy()}
         labels = []
@@ -109,13 +124,17 @@ class Executor:
             blinded = total + self._zero_share(i + 1, total.shape)
             tensors[f"check {i}"] = (blinded & ((1 << bits) - 1)).numpy()
             labels.append([label, bits])
-        return Message(self._report(header, output, labels, time.perf_counter() - started), tensors)
+        for i, (_, rows) in enumerate(trace):
+            tensors[f"trace {i}"] = (rows.value + self._zero_share(i, rows.shape, "trace")).numpy()
+        report = self._report(header, output, labels, time.perf_counter() - started)
+        report["trace"] = [[place, rows.scale] for place, rows in trace]
+        return Message(report, tensors)
 
-    def _zero_share(self, step: int, shape: torch.Size) -> torch.Tensor:
+    def _zero_share(self, step: int, shape: torch.Size, purpose: str = "output") -> torch.Tensor:
         """α_i = F(S_i) - F(S_{i+1}): the three add up to zero, any two are uniform."""
         draw = self.runtime.correlation.int64
         me = self.runtime.me
-        first, second = (draw(i % 3, "output", ZERO_SHARE_ROLE, step, 0, tuple(shape)) for i in (me, me + 1))
+        first, second = (draw(i % 3, purpose, ZERO_SHARE_ROLE, step, 0, tuple(shape)) for i in (me, me + 1))
         return first - second
 
     def _report(self, header: Mapping[str, Any], output: Summand, labels: list[Any], seconds: float) -> dict[str, Any]:

@@ -74,10 +74,10 @@ class Launcher(Protocol):
     """Starts triples. ``start`` raises DeviceError, PlacementError or PeerLost within ``timeout_s``: it
     never hangs.
 
-    ``place`` says in a few words where the parties of the last triple run.
+    ``trust`` says in one line where the parties of the last triple run, and who could put their shares together.
     """
 
-    place: str
+    trust: str
 
     def start(self, settings: PartySettings, timeout_s: float) -> Triple: ...
 
@@ -164,7 +164,7 @@ class ThreadsLauncher:
 
     def __init__(self, *, tls: bool = False) -> None:
         self.tls = tls
-        self.place = "threads of one process"
+        self.trust = "three threads of one process, which holds all shares: for tests only"
 
     def start(self, settings: PartySettings, timeout_s: float) -> Triple:
         check_device(settings.device)
@@ -178,7 +178,9 @@ class ThreadsLauncher:
         parties = all_three(makes, timeout_s, "starting")
         pairs = [local_link(i, max_bytes=settings.max_message_bytes) for i in range(3)]
         threads = [
-            threading.Thread(target=_serve, args=(party, theirs), name=f"party-{party.settings.me}", daemon=True)
+            threading.Thread(
+                target=_serve, args=(party, theirs), name=f"party-{party.settings.me}", daemon=True
+            )
             for party, (_, theirs) in zip(parties, pairs, strict=True)
         ]
         lost = PeerLost("client", "ended the session")
@@ -207,7 +209,9 @@ class ProcessesLauncher:
     """
 
     def __init__(self, *, logs: str | os.PathLike[str] | None = None) -> None:
-        self.place = "three processes of one machine"
+        self.trust = (
+            "three processes of one machine: whoever controls it can read all shares; for development only"
+        )
         self._own = logs is None
         self._logs = Path(tempfile.mkdtemp(prefix="mpc-ray-") if logs is None else logs)
         self._logs.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -59,6 +60,12 @@ class PartyActor:
         import ray
 
         return list(map(str, ray.get_gpu_ids()))
+
+    def labels(self) -> dict[str, str]:
+        """The labels of the node that this party is on."""
+        import ray
+
+        return dict(ray.get_runtime_context().get_node_labels())
 
 
 class _ActorControl:
@@ -105,7 +112,7 @@ class RayLauncher:
         name: str | None = None,
         detached: bool = False,
     ) -> None:
-        self.place = "three actors of one Ray cluster"
+        self.trust = ""
         self._num_cpus = num_cpus
         self._num_gpus = num_gpus
         self._device = device
@@ -115,7 +122,7 @@ class RayLauncher:
             raise ConfigError(
                 "detached parties need a Ray cluster that outlives this process", remedy="give ray_address"
             )
-        self._ours = _connect(address, device)
+        self._ours = _connect(address, device, num_cpus)
         self._actors: list[Any] = []
 
     @property
@@ -152,10 +159,8 @@ class RayLauncher:
             host = self._host(placed)
             links = introduce(controls, replace(settings, host=host), max(0.1, deadline - time.monotonic()))
         except BaseException as error:
-            if placed is not None or isinstance(
-                error, PeerLost
-            ):  # else: found alive, in another session's use
-                end()
+            if placed is not None or isinstance(error, PeerLost):
+                end()  # actors that were found alive and busy are another session's
             raise
         return Triple(links, end, (lambda: None) if self._detached else end)
 
@@ -164,9 +169,9 @@ class RayLauncher:
         import ray
 
         if placed is None:
+            self.trust = trust_line(None)
             return ""
-        nodes = placed.plan.distinct_nodes
-        self.place = f"three actors on {nodes} node{'s' * (nodes > 1)} of one Ray cluster"
+        self.trust = trust_line(placed.plan.distinct_nodes)
         return "127.0.0.1" if set(placed.plan.nodes) == {ray.get_runtime_context().get_node_id()} else ""
 
     def _found(self) -> list[Any]:
@@ -197,7 +202,12 @@ class RayLauncher:
             options |= {"name": f"party-{party}", "namespace": self._name}
         if self._detached:
             options["lifetime"] = "detached"
-        return ray.remote(PartyActor).options(**options).remote()
+        try:
+            return ray.remote(PartyActor).options(**options).remote()
+        except ValueError:  # Ray's word for: the name is taken
+            raise ConfigError(
+                f"a session named {self._name} is running on this cluster", remedy="choose another name"
+            ) from None
 
     def close(self) -> None:
         """Shut Ray down if we started it; leave any other as it is."""
@@ -214,7 +224,17 @@ def _running() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _connect(address: str | None, device: str) -> bool:
+def trust_line(nodes: int | None) -> str:
+    """Who could put the shares together; ``nodes``: how many hold a party, None when an earlier session placed them."""
+    where = "three actors" if nodes is None else f"three actors on {nodes} node{'s' * (nodes > 1)}"
+    if nodes == 3:
+        return (
+            f"{where} of one Ray cluster: safe from a break-in at one node, not from the cluster's operator"
+        )
+    return f"{where} of one Ray cluster: whoever controls it, or a node with two parties, can read all shares"
+
+
+def _connect(address: str | None, device: str, num_cpus: float) -> bool:
     """Connect this process to Ray. True if that started a Ray of our own."""
     if _running():
         import ray
@@ -246,7 +266,7 @@ def _connect(address: str | None, device: str) -> bool:
 
     ray.init(
         address="local",
-        num_cpus=max(4, os.cpu_count() or 1),  # bookkeeping: three parties must fit on two cores
+        num_cpus=max(4, ceil(3 * num_cpus), os.cpu_count() or 1),  # bookkeeping: three must fit on two cores
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
         _temp_dir=str(home / "ray"),

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpc_ray.channel import Message
-from mpc_ray.errors import InputError, ModelError
+from mpc_ray.errors import ConfigError, InputError, ModelError, RangeExceeded
 from mpc_ray.models import query
+from mpc_ray.models.bert import Program
 from mpc_ray.models.bert_float import tokenizer_of
 from mpc_ray.models.calibrate import observed_for
+from mpc_ray.models.clear import float_input
 from mpc_ray.models.export import Export, export_encoder
+from mpc_ray.models.fold import Folded, fold
 from mpc_ray.models.load import load_bert
+from mpc_ray.models.shadow import Drift, ShadowReport, drifts, float_rows, merged
 from mpc_ray.models.tokenize import group_by_bucket
 from mpc_ray.models.weights import Array, BertModel
 from mpc_ray.report import JobReport, Report, job_report
@@ -43,12 +48,13 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
 
 
 class Model:
-    """Made by ``Session.load``. ``report`` is of the last call."""
+    """Made by ``Session.load``. ``report`` is of the last call, and so is ``drift`` in shadow mode."""
 
     def __init__(self, session: Session, bert: BertModel, export: Export, lengths: Sequence[int]) -> None:
         self.name = f"{bert.config.name}-{bert.digest[:12]}"
         self.bert, self.export = bert, export
         self.report = Report(())
+        self.drift: ShadowReport | None = None
         self._session, self._lengths = session, tuple(lengths)
         self._tokenizer = tokenizer_of(bert)
         session.share(self.name, lambda: query.load_messages(export, self.name, secrets.token_bytes(16)))
@@ -65,25 +71,61 @@ class Model:
         rows = self._tokenizer.encode(list(texts), truncate=truncate)
         out = np.zeros((len(rows), self.bert.config.hidden))
         reports: list[JobReport] = []
+        traced: list[tuple[Drift, ...]] = []
+        self.drift = None
         limit = self.bert.config.max_positions
         for length, members in group_by_bucket([len(row) for row in rows], self._lengths, limit=limit).items():
             size = max(1, BATCH_TOKENS // length)
             for start in range(0, len(members), size):
                 chosen = members[start : start + size]
-                shared = query.embedding_secrets(self.bert, self.export, [rows[i] for i in chosen], length)
+                batch = [rows[i] for i in chosen]
+                shared = query.embedding_secrets(self.bert, self.export, batch, length)
                 answers = self._session.run(self._job(shared, "embedding"))
-                out[chosen] = query.result(answers)
+                if self._session.config.shadow:
+                    traced.append(self._drifts(answers, batch, length))
+                    self.drift = merged(traced, query.outside(answers))
+                out[chosen] = query.embeddings(self.bert, batch, answers)
                 reports.append(job_report(answers, len(chosen), length))
         self.report = Report(tuple(reports))
         return out
+
+    def shadow(self, texts: Sequence[str], *, truncate: bool = False) -> ShadowReport:
+        """How far every layer is from float on ``texts``; ``embed`` in a session with ``shadow`` keeps the same in ``drift``.
+
+        A text that leaves the calibrated range is part of the report here, no error; later texts are then not run. Raises
+        ConfigError unless the session was opened with ``shadow=True``: the parties give hidden states away only then.
+        """
+        if not self._session.config.shadow:
+            raise ConfigError("this session's parties do not trace their layers", remedy="open it with shadow=True")
+        try:
+            self.embed(texts, truncate=truncate)
+        except RangeExceeded:
+            if self.drift is None or not self.drift.outside:
+                raise
+        if self.drift is None:
+            raise InputError("there is no text", remedy="pass at least one")
+        return self.drift
 
     def forget(self) -> None:
         """Have the parties drop their shares."""
         self._session.forget(self.name)
 
     def _job(self, shared: dict[str, query.Secret], output: str) -> Callable[[bytes, int], list[Message]]:
-        check = self._session.config.range_check
-        return lambda job, attempt: query.run_messages(shared, self.name, job, attempt, output, check)
+        config = self._session.config
+        return lambda job, attempt: query.run_messages(
+            shared, self.name, job, attempt, output, config.range_check, config.shadow
+        )
+
+    def _drifts(self, answers: list[Message], batch: list[list[int]], length: int) -> tuple[Drift, ...]:
+        given = float_input(self.bert, batch, length)
+        program = Program(self.bert.config.layers, True, "embedding")
+        return drifts(
+            query.traced(answers), float_rows(self._folded, self.bert.config, program, given), given.real.numpy()
+        )
+
+    @cached_property
+    def _folded(self) -> Folded:
+        return fold(self.bert.encoder, self.bert.embeddings.norm_gain, self.bert.embeddings.norm_bias)
 
 
 def load(session: Session, path: str | os.PathLike[str], texts: Sequence[str] | None = None) -> Model:

@@ -23,7 +23,7 @@ class PartySettings:
     ``session`` names the triple (16 bytes, hex, new for each) and ``digest`` its configuration (32 bytes,
     hex): every pair compares them in HELLO. ``host`` empty means this node's own address. ``step_timeout_s``
     bounds each wait for a peer and must exceed the longest computation between two rounds. ``executor`` is
-    ``module:attribute``; empty means the protocol's own.
+    ``module:attribute``; empty means the protocol's own. ``shadow`` lets the client ask for every layer's rows.
     """
 
     me: int
@@ -38,6 +38,7 @@ class PartySettings:
     step_timeout_s: float = 60.0
     max_message_bytes: int = DEFAULT_MAX_BYTES
     detached: bool = False
+    shadow: bool = False
     debug: bool = False
 
     def to_json(self) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Session:
             device=self.config.device,
             step_timeout_s=self.config.timeout_s,
             detached=self.config.detached,
+            shadow=self.config.shadow,
             debug=debug,
         )
         self._lock = threading.RLock()
@@ -101,15 +102,8 @@ class Session:
 
     @property
     def trust(self) -> str:
-        """One line: who could put the shares together in the way this session runs."""
-        match self.config.launcher:
-            case "threads":
-                risk = "one process holds all shares: for tests only"
-            case "processes":
-                risk = "whoever controls the machine can read all shares: for development only"
-            case _:
-                risk = "its operator can read all shares, a break-in at one node cannot: for development only"
-        return f"trust: {self.launcher.place}; {risk}"
+        """One line: where the parties run, and who could put their shares together."""
+        return self.launcher.trust
 
     def load(self, path: str | os.PathLike[str], *, texts: Sequence[str] | None = None) -> Model:
         """Import a model, calibrate it, and give each party its shares of it.
@@ -190,7 +184,7 @@ class Session:
         return self._triple
 
     def _exchange(self, triple: Triple, messages: Three, timeout_s: float) -> list[Message]:
-        calls = [partial(self._ask, i, triple.links[i], messages[i], timeout_s) for i in range(3)]
+        calls = [partial(self._ask, i, triple.links[i], messages[i]) for i in range(3)]
         try:
             return all_three(calls, timeout_s, str(messages[0].header.get("cmd")))
         except BaseException:  # whatever ended the wait, an answer may still come: this triple is out of step
@@ -202,10 +196,10 @@ class Session:
             self._triple.close()
             self._triple = None
 
-    def _ask(self, party: int, link: Link, message: Message, timeout_s: float) -> Message:
+    def _ask(self, party: int, link: Link, message: Message) -> Message:
         link.send(message)
         while True:
-            answer = link.receive(timeout_s)
+            answer = link.receive(None)  # the deadline is common to all three; it ends by closing the links
             if "progress" in answer.header:
                 part = answer.header.get("part")
                 self.progress(str(answer.header["progress"]), part if isinstance(part, float) else 0.0)
@@ -234,6 +228,7 @@ def _launcher(config: Config) -> Launcher:
             return RayLauncher(
                 address=config.ray_address,
                 device=config.device,
+                num_cpus=config.threads,
                 num_gpus=config.num_gpus,
                 name=config.name,
                 detached=config.detached,

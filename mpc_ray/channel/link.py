@@ -47,11 +47,11 @@ STALL = 60.0
 @dataclass(frozen=True)
 class Message:
     """``header``: what JSON can say. ``tensors``: by name, dtypes of ``DTYPES``, any shape up to 8
-    dimensions.
+    dimensions. Its text form has neither: a message carries shares and the seeds of shares.
     """
 
-    header: dict[str, JSON]
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    header: dict[str, JSON] = field(repr=False)
+    tensors: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
 
 class Link:

@@ -5,6 +5,9 @@ Seed ``S_i`` is held by P_{i-1} and P_i, the two holders of summand x_i. A strea
 HKDF-SHA-256, the last two into the nonce, so no (key, counter) pair can occur twice: a name that is asked for
 a second time raises. Both holders must ask for the same names with the same lengths.
 
+The key's info is ``mpc-ray stream|`` job (16 bytes) ``|`` attempt ``|`` purpose ``|`` role, numbers in decimal. It is read
+back in one way only: the job's length is fixed, an attempt and a role have no ``|``.
+
 PRF: AES-128-CTR (default) or ChaCha20, both from ``cryptography``.
 """
 
@@ -45,10 +48,15 @@ def expand(key: bytes, step: int, chunk: int, length: int, prf: Prf = "aes128ctr
     RFC 8439's: a 4-byte block counter from 0, then step (4) and chunk (8) as the 12-byte nonce.
     """
     if prf == "aes128ctr":
-        block = struct.pack(">IIQ", step, chunk, 0)
+        return keystream(key, struct.pack(">IIQ", step, chunk, 0), length, prf)
+    return keystream(key, struct.pack("<I", 0) + struct.pack(">IQ", step, chunk), length, prf)
+
+
+def keystream(key: bytes, block: bytes, length: int, prf: Prf = "aes128ctr") -> np.ndarray:
+    """The cipher's key stream from the 16-byte counter block ``block`` on, uint8 of ``length``."""
+    if prf == "aes128ctr":
         cipher = Cipher(algorithms.AES(key[:16]), modes.CTR(block))
     elif prf == "chacha20":
-        block = struct.pack("<I", 0) + struct.pack(">IQ", step, chunk)
         cipher = Cipher(algorithms.ChaCha20(key, block), mode=None)
     else:
         raise ValueError(f"unknown PRF {prf!r}")
@@ -66,27 +74,31 @@ def expand(key: bytes, step: int, chunk: int, length: int, prf: Prf = "aes128ctr
 class Correlation:
     """The streams one party can expand: from seed S_me, from seed S_{me+1}, and from its private seed.
 
-    ``trace``, when set, collects the name of every draw (tests look for repetitions across attempts).
+    ``trace``, when set, collects (job, attempt, seed, purpose, role, step, chunk, length) of every draw: tests look
+    for repetitions across attempts, and for draws that one holder of a seed made and the other did not. No seed or
+    key is part of its text form.
     """
 
     me: int
-    seeds: dict[int, bytes]
-    private: bytes
+    seeds: dict[int, bytes] = field(repr=False)
+    private: bytes = field(repr=False)
     prf: Prf = "aes128ctr"
     trace: list[tuple[object, ...]] | None = None
     expanded: int = 0
-    _job: bytes = b""
-    _attempt: int = -1
-    _keys: dict[tuple[int, str, int], bytes] = field(default_factory=dict)
-    _used: set[tuple[int, str, int, int, int]] = field(default_factory=set)
-    _begun: set[tuple[bytes, int]] = field(default_factory=set)
+    _job: bytes = field(default=b"", repr=False)
+    _attempt: int = field(default=-1, repr=False)
+    _keys: dict[tuple[int, str, int], bytes] = field(default_factory=dict, repr=False)
+    _used: set[tuple[int, str, int, int, int]] = field(default_factory=set, repr=False)
+    _begun: set[tuple[bytes, int]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         if set(self.seeds) != {self.me, (self.me + 1) % 3}:
             raise ValueError("a party holds the seeds S_me and S_{me+1}, no others")
 
     def begin(self, job: bytes, attempt: int) -> None:
-        """Start an attempt of a job. The same pair can never be started twice under the same seeds."""
+        """Start an attempt of a job, named by 16 bytes. The same pair can never be started twice under the same seeds."""
+        if len(job) != 16 or attempt < 0:
+            raise ValueError("a job is named by 16 bytes, its attempts by numbers from 0")
         if (job, attempt) in self._begun:
             raise MaskReused(f"job {job.hex()} attempt {attempt} was started before", remedy="use a new attempt")
         self._begun.add((job, attempt))
@@ -96,12 +108,14 @@ class Correlation:
 
     def bytes(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> np.ndarray:
         """``length`` bytes of the stream named by the arguments, for one use only."""
+        if self._attempt < 0:
+            raise ValueError("a stream was asked for before its job began")
         name = (seed, purpose, role, step, chunk)
         if name in self._used:
-            raise MaskReused(f"stream {name} was drawn twice")
+            raise MaskReused(f"stream {name} was drawn twice", remedy="a defect: please report it")
         self._used.add(name)
         if self.trace is not None:
-            self.trace.append((self._job, self._attempt, *name))
+            self.trace.append((self._job, self._attempt, *name, length))
         key = self._keys.get((seed, purpose, role))
         if key is None:
             secret = self.private if seed == PRIVATE else self.seeds[seed]

@@ -1,8 +1,11 @@
 """Agreement on the pairwise seeds at session start.
 
-S = HKDF(a ‖ b; session, pair, HELLO digest), with a and b 32 fresh bytes of each side, exchanged over the
+S = HKDF(a ‖ b; pair, session, HELLO digest), with a and b 32 fresh bytes of each side, exchanged over the
 (mutually authenticated, encrypted) channel. Fresh at every start, so nothing dealt before a crash, a retry
 or a restored disk image can ever be dealt again. One round, 32 bytes to each peer.
+
+What makes a seed unique and secret is a and b; session and digest only tie it to what HELLO compared, so the session may
+be left out where the digest covers it. Each is hashed with its length, so that no two pairs of them collide.
 """
 
 from __future__ import annotations
@@ -30,9 +33,7 @@ def agree(channel: Channel, session: bytes, digest: bytes) -> dict[int, bytes]:
     for peer, into in theirs.items():
         channel.receive(peer, 1, [memoryview(into)])
     channel.flush()
-    return {
-        i: _seed(fresh, theirs, me, i, session, digest) for i in (me, (me + 1) % 3)
-    }
+    return {i: _seed(fresh, theirs, me, i, session, digest) for i in (me, (me + 1) % 3)}
 
 
 def _seed(
@@ -41,4 +42,5 @@ def _seed(
     first, second = sorted(((i - 1) % 3, i))
     peer = second if first == me else first
     ordered = [fresh[peer], bytes(theirs[peer])] if me == first else [bytes(theirs[peer]), fresh[peer]]
-    return derive(b"".join(ordered), b"mpc-ray seed|" + session + bytes((i,)) + digest)
+    named = b"".join(len(part).to_bytes(4, "big") + part for part in (session, digest))
+    return derive(b"".join(ordered), b"mpc-ray seed|" + bytes((i,)) + named)

@@ -50,8 +50,8 @@ class SoftmaxPlan:
         return self.context_scale + self.reciprocal.scale
 
 
-EXP_TABLE_SCALE = 14
-EXP_FACTOR_SCALE = 10
+EXP_TABLE_SCALE = 16
+EXP_FACTOR_SCALE = 9
 EXP_SCALE = EXP_TABLE_SCALE + 2 * EXP_FACTOR_SCALE
 FACTOR_BITS = 12  # bits of the position inside a cell that the two factors see
 
@@ -60,8 +60,8 @@ FACTOR_BITS = 12  # bits of the position inside a cell that the two factors see
 class ExpPlan:
     """e^x on a circular window below the maximum: e^x = T[j]·e^(c_low)·e^(-r_low), no polynomial.
 
-    ``bits`` of index, cells of 2^``cell_log`` units (at most 4, or the factors' rounding shows). Tables at scale 14,
-    both factors at 10, result at 34. Relative error at most about 2^-11·e^(h/2) + h·2^-13.
+    ``bits`` of index, cells of 2^``cell_log`` units (at most 4, or the factors' rounding shows). Table at scale 16,
+    both factors at 9, result at 34: small values are many, so they get the bits. Relative error about 2^-10·e^(h/2).
     """
 
     bits: int

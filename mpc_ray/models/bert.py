@@ -11,6 +11,7 @@ from mpc_ray.protocols.runtime import Protocol
 
 V = TypeVar("V")
 Progress = Callable[[str, float], None]
+Tap = Callable[[str, V], None]  # gets a place and the normalised rows there
 
 EMBEDDINGS = "embeddings"
 HEAD = "head"
@@ -31,17 +32,49 @@ def layer_name(i: int) -> str:
     return f"layer {i}"
 
 
-def encode(blocks: Blocks[V], program: Program, x: V, progress: Progress | None = None) -> Protocol[V]:
-    """Embedded rows x (b, n, h) → what ``program.output`` says. ``progress`` hears each layer's name and the part done."""
-    h = (yield from blocks.normalise(x, EMBEDDINGS)) if program.embedding_norm else x
+def layer_index(name: str) -> int:
+    """Inverse of ``layer_name``."""
+    return int(name.removeprefix("layer "))
+
+
+def place(layer: str, which: str) -> str:
+    """What a tap calls the rows after one of a layer's two norms."""
+    return f"{layer}/{which}"
+
+
+def places(program: Program) -> tuple[str, ...]:
+    """All that a tap hears, in order."""
+    first = (EMBEDDINGS,) if program.embedding_norm else ()
+    halves = (ATTENTION_OUT, FFN_OUT)
+    return first + tuple(place(layer_name(i), which) for i in range(program.layers) for which in halves)
+
+
+def unheard(where: str, rows: object) -> None:
+    """The tap that does nothing."""
+    del where, rows
+
+
+def encode(
+    blocks: Blocks[V], program: Program, x: V, progress: Progress | None = None, tap: Tap[V] = unheard
+) -> Protocol[V]:
+    """Embedded rows x (b, n, h) → what ``program.output`` says.
+
+    ``progress`` hears each layer's name and the part done; ``tap`` the normalised rows at each of ``places``.
+    """
+    h = x
+    if program.embedding_norm:
+        h = yield from blocks.normalise(x, EMBEDDINGS)
+        tap(EMBEDDINGS, h)
     for i in range(program.layers):
         layer = layer_name(i)
         if progress is not None:
             progress(layer, i / program.layers)
         context = yield from blocks.attention(h, layer)
         h = yield from blocks.residual_norm(context, h, layer, ATTENTION_OUT)
+        tap(place(layer, ATTENTION_OUT), h)
         a = yield from blocks.linear_activation(h, layer)
         h = yield from blocks.residual_norm(a, h, layer, FFN_OUT)
+        tap(place(layer, FFN_OUT), h)
     if program.output == "hidden":
         return (yield from blocks.gain(h, HEAD))
     return (yield from blocks.pool(h, HEAD))

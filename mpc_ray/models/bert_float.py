@@ -32,6 +32,11 @@ _ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
+def activate(name: Activation, x: torch.Tensor) -> torch.Tensor:
+    """The activation called ``name``, element by element."""
+    return _ACTIVATIONS[name](x)
+
+
 def _no_tap(name: str, value: torch.Tensor) -> None:
     del name, value
 
@@ -190,7 +195,7 @@ def encoder_layer(
         lambda k, v: tap(f"attention_norm_{k}", v),
     )
     before = y @ w["ffn1_weight"] + w["ffn1_bias"]
-    after = _ACTIVATIONS[config.activation](before)
+    after = activate(config.activation, before)
     tap("ffn_input", before)
     tap("ffn_output", after)
     z = y + after @ w["ffn2_weight"] + w["ffn2_bias"]

@@ -18,9 +18,9 @@ BESIDE = "mpc_ray_calibration.json"  # in the model's folder: a calibration its 
 COUNT = 1000  # texts of the standard library
 _RANDOM = 100  # token sequences that nobody would write
 _LONGEST_RANDOM = 128
-_PADDED = 100  # of the texts, run once more as buckets run them
-_LONGEST_PADDED = 64
-_SAMPLE = f"stdlib-{COUNT}-{_RANDOM}-{_PADDED}-1"  # its last number changes when the sample does
+_OURS = "stdlib-"  # how the names of this file's samples begin
+_SAMPLE = f"{_OURS}{COUNT}-{_RANDOM}-2"  # its last number changes when the sample does
+_INSTALLED = frozenset({"site-packages", "dist-packages"})  # folders that a package manager answers for
 
 
 def observed_for(
@@ -35,8 +35,9 @@ def observed_for(
 
     Looked up in order: ``folder``/mpc_ray_calibration.json (``folder`` defaults to the model's), then the
     cache folder, by digest and sample. Computed over 1,000 texts of the standard library, random token
-    sequences, and the user's ``texts`` where given, all cut to the model's positions; written to the cache,
-    never to the model's folder (``save_observed`` puts it there). A record of another model counts as absent.
+    sequences, and the user's ``texts`` where given, all cut to the model's positions. Stored beside the model,
+    unless the folder is read-only, belongs to an installed package, or holds a calibration that its owner ships; else
+    in the cache. A record of another model, or of an older sample, counts as absent.
 
     ``cache`` defaults to ``default_cache()``. Cost when computed: see ``observe``. Raises ModelError if a
     stored record is damaged or the cache cannot be written, InputError for a text it cannot take.
@@ -44,17 +45,29 @@ def observed_for(
     home = model.folder if folder is None else Path(folder).expanduser()
     sample = _sample(texts)
     path = (default_cache() if cache is None else Path(cache).expanduser()) / f"{model.digest}-{sample}.json"
-    for candidate in (path,) if home is None else (home / BESIDE, path):
+    beside = None if home is None else home / BESIDE
+    for candidate in (path,) if beside is None else (beside, path):
         stored = load_observed(candidate)
-        if (
-            stored is not None
-            and stored.digest == model.digest
-            and (texts is None or stored.sample == sample)
-        ):
+        if stored is not None and stored.digest == model.digest and _covers(stored.sample, sample):
             return stored
     observed = calibrate(model, tokenizer_of(model, tokenizer), texts, progress)
-    save_observed(observed, path)
+    save_observed(observed, beside if beside is not None and _may_write(beside, model.digest) else path)
     return observed
+
+
+def _covers(stored: str, wanted: str) -> bool:
+    """Without texts of the user's own, the owner's sample will do, and so will the standard one with anybody's texts."""
+    if wanted != _SAMPLE:
+        return stored == wanted
+    return not stored.startswith(_OURS) or stored == _SAMPLE or stored.startswith(f"{_SAMPLE}-")
+
+
+def _may_write(beside: Path, digest: str) -> bool:
+    home = beside.resolve().parent
+    if _INSTALLED & set(home.parts) or not os.access(home, os.W_OK):
+        return False
+    there = load_observed(beside)
+    return there is None or there.digest != digest or there.sample.startswith(_OURS)
 
 
 def calibrate(
@@ -75,9 +88,7 @@ def calibrate(
         prefix=tokenizer.prefix,
         suffix=tokenizer.suffix,
     )
-    short = [row for row in ids if len(row) <= _LONGEST_PADDED]
-    padded = [short[i * len(short) // _PADDED] for i in range(_PADDED if short else 0)]
-    return observe(model, ids, padded=padded, sample=_sample(texts), progress=progress)
+    return observe(model, ids, sample=_sample(texts), progress=progress)
 
 
 def default_cache() -> Path:

@@ -8,7 +8,6 @@ possible (docs/protocols.md, Scales).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from mpc_ray.errors import ScaleError
 from mpc_ray.functions.plan import EXP_SCALE, NormPlan, SoftmaxPlan
 from mpc_ray.functions.spline import Function, Spline, fit
-from mpc_ray.functions.window import Window, window_around
+from mpc_ray.functions.window import Window
 from mpc_ray.models.observed import LayerRange, NormRange, Observed, Span
 from mpc_ray.models.weights import BertConfig
 from mpc_ray.sharing.fixed import prove_fits
@@ -31,9 +30,11 @@ ACTIVATION_SCALE = 35
 POOL_SCALE = 18
 POOLED_SCALE = 20
 GAIN_SCALE = 18
-UNIT_CENTRE_SCALE = 14
+UNIT_CENTRE_SCALE = 18
 UNIT_SCALE = 30  # 1/norm of a pooled vector
-MASK_DEPTH = 12.0  # e^-12 rounds to 0 in exp's table
+MASK_DEPTH = 14.0  # what is left of a masked key is at most e^-14, in most windows nothing
+ONE_HOT_BITS = 10  # of an activation's window: the largest plain one-hot
+WIDEST_BITS = 12
 CHECKED_BITS = 61  # what calibration saw stays below 2^61; the ring allows 2^62
 
 
@@ -78,12 +79,13 @@ class EncoderPlan:
             max(8, length.bit_length()),
             self.reciprocals[length],
             plan.value_scale,
-            CONTEXT_SCALE - RECIPROCAL_SCALE,
+            CONTEXT_SCALE - self.reciprocals[length].scale,
         )
 
 
 BUCKET_LOG = 1
-RECIPROCAL_SCALE = 22
+ROW_ERROR = 2.5e-4  # mean relative error, over orders of magnitude, of 1/sum and rsqrt
+RECIPROCAL_SCALE = 22  # up to 128 keys; sums grow with the length, so more bits go to 1/sum above
 
 
 def product_scale(where: str, largest: float, at_most: int) -> int:
@@ -178,34 +180,53 @@ def _unit_plan(config: BertConfig, seen: Span) -> NormPlan:
 def _reciprocal(length: int) -> Spline:
     w = 2.0**BUCKET_LOG
     top = math.ceil(math.log2(length * math.exp(w)))
-    return _row_spline(
-        lambda u: 1 / np.maximum(u, math.exp(-w) / 2), top, EXP_SCALE, RECIPROCAL_SCALE, (math.exp(-w), length * math.exp(w))
-    )
+    scale = RECIPROCAL_SCALE + max(0, round(math.log2(length / 128)))
+    used = (math.exp(-w), length * math.exp(w))
+    return _row_spline(lambda u: 1 / np.maximum(u, math.exp(-w) / 2), top, EXP_SCALE, scale, used)
 
 
 def _row_spline(f: Function, top: int, scale: int, out_scale: int, used: Span) -> Spline:
-    """A look-up of 16 bits by DPF over [0, 2^top], one a row."""
+    """A look-up of 16 bits by DPF over [0, 2^top], one a row, of the lowest degree that is accurate enough.
+
+    Each degree costs 13 bytes an element of the row that is scaled.
+    """
     window = Window(0.0, 16, scale + top - 16, scale)
-    return _finest(
-        lambda fraction: fit(f, window, degree=1, fraction=fraction, scale=out_scale, relative=True, used=used), (5, 6, 7, 8)
-    )
+    best: Spline | None = None
+    for degree in (1, 2, 3):
+        # More position bits cost coefficient bits: take the best.
+        made = [fit(f, window, degree=degree, fraction=b, scale=out_scale, relative=True, used=used) for b in (6, 7, 8)]
+        spline = min(made, key=_total_error)
+        if best is None or _total_error(spline) < 0.9 * _total_error(best):
+            best = spline
+        if best.mean_error <= ROW_ERROR:
+            break
+    assert best is not None
+    return best
 
 
-def _finest(make: Callable[[int], Spline], fractions: tuple[int, ...]) -> Spline:
-    """More position bits cost coefficient bits: take the best."""
-    return min((make(b) for b in fractions), key=lambda s: s.mean_error + s.max_error / 8)
+def _total_error(spline: Spline) -> float:
+    return spline.mean_error + spline.max_error / 16
 
 
 def _activation(where: str, name: str, seen: Span) -> tuple[int, Spline]:
-    """(stored scale of the product, spline): cells of a quarter, degree 2, the window twice the span seen."""
-    window = window_around(seen[0], seen[1], 55, 0.25)
-    scale = min(55, 62 - math.ceil(math.log2(window.width)))
-    if window.n > 10:
-        raise ScaleError(f"{where}: inputs from {seen[0]:.3g} to {seen[1]:.3g} need a window of {window.n} bits", remedy="at most 10 fit")
-    window = Window(window.low, window.n, window.t - 55 + scale, scale)
+    """(stored scale of the product, spline): degree 2, the window twice the span seen.
+
+    Cells of a quarter, and for relu, whose kink no polynomial follows, of 1/32 where 10 bits allow it; wider windows take
+    up to 12 bits (a distributed point function each), and then wider cells.
+    """
+    width = math.ceil(math.log2(2 * max(seen[1] - seen[0], 1.0)))
+    scale = min(55, 62 - width)
+    n = min(width + 2, WIDEST_BITS)
+    if name == "relu":
+        n = max(n, min(width + 5, ONE_HOT_BITS))
+    cell = math.ldexp(1.0, width - n)
+    low = math.floor((seen[0] + seen[1] - math.ldexp(1.0, width)) / 2 / cell) * cell
+    window = Window(low, n, width + scale - n, scale)
     prove_fits(f"{where}: window", window.width, scale, 63)
-    spline = fit(ACTIVATIONS[name], window, degree=2, fraction=12, scale=ACTIVATION_SCALE, used=seen)
-    return scale, spline
+    made = [
+        fit(ACTIVATIONS[name], window, degree=2, fraction=b, scale=ACTIVATION_SCALE, used=seen) for b in (10, 11, 12)
+    ]
+    return scale, min(made, key=_total_error)
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:

@@ -36,6 +36,19 @@ def pooling_vector(pooling: Pooling, length: int, padded: int | None = None) -> 
     return p
 
 
+def unit_weights(pooling: Pooling, length: int, padded: int | None = None) -> Array:
+    """``pooling_vector`` over its sum: weights that add up to 1, as the parties pool.
+
+    A norm's bias can then be added once after pooling, and one window fits all lengths; ``pooling_sum`` restores the rest.
+    """
+    return pooling_vector(pooling, length, padded) / pooling_sum(pooling, length)
+
+
+def pooling_sum(pooling: Pooling, length: int) -> float:
+    """What the weights of a text of ``length`` tokens add up to: sqrt(n) for ``mean_sqrt_len``, else 1."""
+    return float(length**0.5) if pooling == "mean_sqrt_len" else 1.0
+
+
 def normalized(vectors: Array) -> Array:
     """Each row of (..., hidden) divided by its Euclidean norm, which is taken as at least 1e-12."""
     norms = np.sqrt(np.sum(vectors * vectors, axis=-1, keepdims=True))

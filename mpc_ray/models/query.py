@@ -15,11 +15,11 @@ import torch
 
 from mpc_ray.channel.link import Message
 from mpc_ray.errors import MpcError, RangeExceeded
-from mpc_ray.models.bert_float import embedding_sum
+from mpc_ray.models.clear import float_input
 from mpc_ray.models.export import Export
 from mpc_ray.models.fold import centred
 from mpc_ray.models.plan import HIDDEN_SCALE, MASK_DEPTH, POOL_SCALE, SCORE_SCALE, BUCKET_LOG
-from mpc_ray.models.pooling import pooling_vector
+from mpc_ray.models.pooling import pooling_sum
 from mpc_ray.models.weights import Array, BertModel
 from mpc_ray.sharing.deal import Secret, deal
 from mpc_ray.sharing.fixed import decode, encode
@@ -35,16 +35,15 @@ def load_messages(export: Export, name: str, job: bytes) -> list[Message]:
 def embedding_secrets(model: BertModel, export: Export, rows: Sequence[Sequence[int]], length: int) -> dict[str, Secret]:
     """Token ids of a batch, each at most ``length`` long → what is shared: rows, mask, pooling weights."""
     assert export.plan.embedding_norm is not None
-    x = np.stack([_padded(centred(embedding_sum(model, [row])[0]), length) for row in rows])
-    mask = np.zeros((len(rows), length))
-    pooling = np.zeros((len(rows), 1, length), np.int64)
-    for i, row in enumerate(rows):
-        mask[i, len(row) :] = -(MASK_DEPTH + 2.0**BUCKET_LOG)
-        pooling[i, 0] = _whole_weights(pooling_vector(model.pooling, len(row), length))
+    given = float_input(model, rows, length)
+    assert given.pooling is not None
+    scale = export.plan.embedding_norm.centre_scale
+    mask = np.where(given.real.numpy(), 0.0, -(MASK_DEPTH + 2.0**BUCKET_LOG))
+    weights = np.apply_along_axis(_whole_weights, -1, given.pooling.numpy())
     return {
-        "x": Secret(encode(x, export.plan.embedding_norm.centre_scale, name="embedded text"), export.plan.embedding_norm.centre_scale),
+        "x": Secret(encode(given.x, scale, name="embedded text"), scale),
         "mask": Secret(encode(mask, SCORE_SCALE, name="mask"), SCORE_SCALE),
-        "pooling": Secret(torch.from_numpy(pooling), POOL_SCALE),
+        "pooling": Secret(torch.from_numpy(weights), POOL_SCALE),
     }
 
 
@@ -57,9 +56,19 @@ def hidden_secrets(x: Array, export: Export | None = None) -> dict[str, Secret]:
 
 
 def run_messages(
-    secrets: Mapping[str, Secret], name: str, job: bytes, attempt: int, output: str, range_check: bool = True
+    secrets: Mapping[str, Secret],
+    name: str,
+    job: bytes,
+    attempt: int,
+    output: str,
+    range_check: bool = True,
+    trace: bool = False,
 ) -> list[Message]:
-    """One job's message for each party; the shares are fresh at every call."""
+    """One job's message for each party; the shares are fresh at every call.
+
+    ``trace`` asks for every layer's rows too (``traced``): for the model's owner alone, and refused unless the parties were started in
+    shadow mode.
+    """
     header = {
         "cmd": "run",
         "model": name,
@@ -67,44 +76,60 @@ def run_messages(
         "attempt": attempt,
         "output": output,
         "range_check": range_check,
+        "trace": trace,
     }
     return [Message({**header, **p.header}, p.tensors) for p in deal(secrets)]
 
 
 def result(answers: Sequence[Message]) -> Array:
     """The output, float64, from the three answers. Raises RangeExceeded naming layer and function if a check struck."""
-    _check_ranges(answers)
-    scales = {int(_header(a)["scale"]) for a in answers}
-    if len(scales) != 1:
-        raise MpcError("the parties disagree on the output's scale", remedy="use one version everywhere")
-    total = sum(torch.from_numpy(a.tensors["output"]) for a in answers)
-    assert isinstance(total, torch.Tensor)
-    return decode(total, scales.pop())
-
-
-def _check_ranges(answers: Sequence[Message]) -> None:
-    first = _header(answers[0])["checks"]
-    if any(_header(a)["checks"] != first for a in answers):
-        raise MpcError("the parties disagree on what was checked", remedy="use one version everywhere")
-    struck = []
-    for i, (label, bits) in enumerate(first):
-        total = sum(a.tensors[f"check {i}"] for a in answers)
-        if (np.asarray(total) & ((1 << int(bits)) - 1)).any():
-            struck.append(str(label).split(" (")[0])
-    if struck:
+    if struck := outside(answers):
         raise RangeExceeded(
-            f"the input left the calibrated range in {', '.join(dict.fromkeys(struck))}",
+            f"the input left the calibrated range in {', '.join(struck)}",
             remedy="calibrate with texts like this one (mpc-ray … --calibrate FILE), or see docs/protocols.md, Ranges",
         )
+    return decode(_sum(answers, "output"), int(_agreed(answers, "scale")))
 
 
-def _header(message: Message) -> dict[str, Any]:
-    return message.header
+def embeddings(model: BertModel, rows: Sequence[Sequence[int]], answers: Sequence[Message]) -> Array:
+    """``result`` of an embedding job on the token ids ``rows``: what the model calls their embeddings.
+
+    The parties pool with weights that add up to 1; what a pooling's weights add up to otherwise is put back here.
+    """
+    out = result(answers)
+    if model.normalize:
+        return out
+    return out * np.array([pooling_sum(model.pooling, len(row)) for row in rows])[:, None]
 
 
-def _padded(x: Array, length: int) -> Array:
-    """Rows (n, h) → (length, h): the missing ones are copies of the first."""
-    return np.concatenate([x, np.repeat(x[:1], length - len(x), 0)], 0)
+def outside(answers: Sequence[Message]) -> list[str]:
+    """The places, "layer/function", whose range check struck; empty when all values stayed in their windows."""
+    struck = []
+    for i, (label, bits) in enumerate(_agreed(answers, "checks")):
+        if (_sum(answers, f"check {i}") & ((1 << int(bits)) - 1)).any():
+            struck.append(str(label).split(" (")[0])
+    return list(dict.fromkeys(struck))
+
+
+def traced(answers: Sequence[Message]) -> dict[str, Array]:
+    """The normalised rows (b, n, h) at each place that a traced job went through, float64, in order."""
+    return {
+        str(place): decode(_sum(answers, f"trace {i}"), int(scale))
+        for i, (place, scale) in enumerate(_agreed(answers, "trace"))
+    }
+
+
+def _agreed(answers: Sequence[Message], key: str) -> Any:
+    """What the three headers say alike. Raises MpcError if one says something else."""
+    headers: list[dict[str, Any]] = [a.header for a in answers]
+    if any(h[key] != headers[0][key] for h in headers):
+        raise MpcError(f"the parties disagree on the answer's {key}", remedy="use one version everywhere")
+    return headers[0][key]
+
+
+def _sum(answers: Sequence[Message], name: str) -> torch.Tensor:
+    first, second, third = (torch.from_numpy(a.tensors[name]) for a in answers)
+    return first + second + third
 
 
 def _whole_weights(p: Array) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,22 +21,25 @@ from mpc_ray.sharing.replicated import Shared
 
 @dataclass(frozen=True)
 class Secret:
-    """A ring tensor to be shared, int64, at ``scale``."""
+    """A ring tensor to be shared, int64, at ``scale``. Its text form holds no value."""
 
-    value: torch.Tensor
+    value: torch.Tensor = field(repr=False)
     scale: int
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What one party receives: ``header`` (JSON) and ``tensors`` (int64 arrays)."""
+    """What one party receives: ``header`` (JSON, with its seeds) and ``tensors`` (int64 arrays). Its text form has neither."""
 
-    header: dict[str, Any]
-    tensors: dict[str, np.ndarray]
+    header: dict[str, Any] = field(repr=False)
+    tensors: dict[str, np.ndarray] = field(repr=False)
 
 
 def deal(secrets: Mapping[str, Secret], entropy: tuple[bytes, bytes] | None = None) -> list[Parcel]:
-    """Three parcels, for P0, P1, P2. ``entropy`` (tests only) fixes the two 32-byte seeds."""
+    """Three parcels, for P0, P1, P2, from two fresh seeds. ``entropy`` (tests only) fixes the two 32-byte seeds.
+
+    8 bytes an element to P1 and P2 each, none to P0.
+    """
     first, second = entropy if entropy is not None else (os.urandom(32), os.urandom(32))
     data: dict[str, np.ndarray] = {}
     for name, secret in secrets.items():
@@ -49,8 +52,11 @@ def deal(secrets: Mapping[str, Secret], entropy: tuple[bytes, bytes] | None = No
 
 
 def receive(me: int, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Shared]:
-    """A party's halves from its parcel. Raises InputError where a tensor is missing or has another shape."""
+    """A party's halves from its parcel. Raises InputError where a tensor is missing or has another shape, or where the
+    parcel is another party's: with two parcels a party would hold everything."""
     seeds = {int(i): bytes.fromhex(seed) for i, seed in header["seeds"].items()}
+    if seeds.keys() != {me, (me + 1) % 3} & {0, 1} or any(len(seed) != 32 for seed in seeds.values()):
+        raise InputError(f"these shares are not party {me}'s", remedy="send each party its own")
     out = {}
     for name, public in header["shares"].items():
         shape = tuple(int(n) for n in public["shape"])
@@ -62,7 +68,7 @@ def receive(me: int, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray
 def _piece(
     i: int, name: str, shape: tuple[int, ...], seeds: Mapping[int, bytes], tensors: Mapping[str, np.ndarray]
 ) -> torch.Tensor:
-    if i in seeds and len(seeds[i]) == 32:
+    if i in seeds:
         return _expand(seeds[i], name, shape)
     array = tensors.get(name)
     if array is None or array.dtype != np.int64 or array.shape != shape:

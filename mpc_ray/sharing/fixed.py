@@ -17,7 +17,8 @@ PRODUCT_BITS = 62  # an opened product z must satisfy |z| < 2^62 for the exact t
 def encode(x: np.ndarray | torch.Tensor | float, scale: int, *, name: str = "value", bits: int = 62) -> torch.Tensor:
     """Real numbers to ring elements: int64, round(x·2^scale) with ties to even.
 
-    Refuses NaN, infinity and |x| ≥ 2^(bits - scale), saying which tensor and where.
+    Refuses NaN, infinity and |x| ≥ 2^(bits - scale), saying which tensor and where; an error never holds the number
+    itself, which may be part of a text or of a model.
     """
     values = np.asarray(x, dtype=np.float64)
     if not -64 < scale < 64:
@@ -29,7 +30,7 @@ def encode(x: np.ndarray | torch.Tensor | float, scale: int, *, name: str = "val
     large = np.abs(values) >= limit
     if large.any():
         raise InputError(
-            f"{name}: {values[large].flat[0]:.6g} at {_first(large)} is out of range (|x| < {limit:.6g} at scale {scale})",
+            f"{name}: the number at {_first(large)} is out of range (|x| < {limit:.6g} at scale {scale})",
             remedy="use a smaller scale or rescale the input",
         )
     return torch.from_numpy(np.rint(np.ldexp(values, scale)).astype(np.int64))

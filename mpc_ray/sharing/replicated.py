@@ -8,19 +8,23 @@ Linear operations are local and cost no message.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from mpc_ray.errors import ScaleError
 from mpc_ray.sharing.fixed import check_scale
 
 
 @dataclass(frozen=True)
 class Shared:
-    """One party's half of ⟨x⟩: summands x_i (``own``) and x_{i+1} (``next``), int64, at ``scale``."""
+    """One party's half of ⟨x⟩: summands x_i (``own``) and x_{i+1} (``next``), int64, at ``scale``.
 
-    own: torch.Tensor
-    next: torch.Tensor
+    The text form holds no share: it may end up in a log or a traceback.
+    """
+
+    own: torch.Tensor = field(repr=False)
+    next: torch.Tensor = field(repr=False)
     scale: int
 
     @property
@@ -39,15 +43,17 @@ class Shared:
         return Shared(self.own + other.own, self.next + other.next, self.scale)
 
     def rescaled(self, bits: int) -> Shared:
-        """The same value at a scale larger by ``bits`` (an exact power of two, local)."""
+        """The same value at a scale larger by ``bits`` ≥ 0 (an exact power of two, local)."""
+        if not 0 <= bits < 64:
+            raise ScaleError(f"a shared tensor cannot be raised by {bits} bits", remedy="truncate it instead")
         return Shared(self.own << bits, self.next << bits, self.scale + bits)
 
 
 @dataclass(frozen=True)
 class Summand:
-    """One party's z_i of [z], int64, at ``scale``."""
+    """One party's z_i of [z], int64, at ``scale``. Its text form holds no share."""
 
-    value: torch.Tensor
+    value: torch.Tensor = field(repr=False)
     scale: int
 
     @property
@@ -84,6 +90,7 @@ def concatenate(parts: Sequence[Shared], dim: int = 0) -> Shared:
 def reconstruct(parties: Sequence[Shared]) -> torch.Tensor:
     """x from all three parties' halves; checks that common copies agree (tests and the clear side only)."""
     for i in range(3):
+        check_scale(parties[i].scale, parties[0].scale, f"party {i}'s half")
         if not torch.equal(parties[i].next, parties[(i + 1) % 3].own):
             raise ValueError(f"parties {i} and {(i + 1) % 3} disagree on their common summand")
     return parties[0].own + parties[1].own + parties[2].own

@@ -418,7 +418,7 @@ def test_tls_1_2_is_refused(parties: Any) -> None:
     context = client_context(parties.certificates["party-1"])
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with socket.create_connection(made.address) as raw, pytest.raises(ssl.SSLError, match="(?i)version"):
+    with socket.create_connection(made.address) as raw, pytest.raises(ssl.SSLError, match=r"(?i)version"):
         context.wrap_socket(raw, server_hostname="party-0")
 
 

@@ -90,7 +90,10 @@ def test_bytes_are_packed_tight(n: int, nbytes: int, seed: int) -> None:
 
 @settings(max_examples=120, deadline=None)
 @given(
-    n=sizes, bits=st.integers(1, 16), seed=seeds, kind=st.sampled_from([torch.int64, torch.uint8, torch.uint16])
+    n=sizes,
+    bits=st.integers(1, 16),
+    seed=seeds,
+    kind=st.sampled_from([torch.int64, torch.uint8, torch.uint16]),
 )
 def test_bits_are_packed_tight(n: int, bits: int, seed: int, kind: torch.dtype) -> None:
     x = draw(seed, n).to(kind)

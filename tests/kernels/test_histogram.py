@@ -25,7 +25,9 @@ def integers(seed: int, *shape: int) -> torch.Tensor:
 
 
 @settings(max_examples=60, deadline=None)
-@given(bits=rings, rows=st.integers(0, 4), n=st.integers(0, 20), nb=buckets, mask=st.integers(0, 2), seed=seeds)
+@given(
+    bits=rings, rows=st.integers(0, 4), n=st.integers(0, 20), nb=buckets, mask=st.integers(0, 2), seed=seeds
+)
 def test_counts_equal_the_reference(bits: int, rows: int, n: int, nb: int, mask: int, seed: int) -> None:
     e, c = draw(seed, bits, rows, n, nb), integers(seed, rows, n)
     keep = [None, integers(seed, n).to(torch.uint8) & 1, integers(seed, rows, n).to(torch.uint8) & 1][mask]

@@ -102,4 +102,6 @@ def test_refusals() -> None:
         lookup.prepare(torch.zeros((1, 1 << 17), dtype=torch.int64))
     prepared = lookup.prepare(torch.zeros((1, 256), dtype=torch.int64))
     with pytest.raises(InputError, match="bits is"):
-        lookup.lookup_sums(torch.zeros((2, 16), dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), prepared)
+        lookup.lookup_sums(
+            torch.zeros((2, 16), dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), prepared
+        )

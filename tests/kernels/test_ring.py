@@ -61,9 +61,21 @@ def test_packing_keeps_no_view_of_its_argument() -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     shapes=st.sampled_from(
-        [((2, 3), (2, 3)), ((1, 3), (2, 1)), ((), (4,)), ((4,), ()), ((0,), (0,)), ((2, 2), (2,)), ((12,), (12,))]
+        [
+            ((2, 3), (2, 3)),
+            ((1, 3), (2, 1)),
+            ((), (4,)),
+            ((4,), ()),
+            ((0,), (0,)),
+            ((2, 2), (2,)),
+            ((12,), (12,)),
+        ]
     ),
-    m=st.integers(0, 20), k=st.integers(0, 40), n=st.integers(0, 40), turned=st.booleans(), seed=st.integers(0, 2**31),
+    m=st.integers(0, 20),
+    k=st.integers(0, 40),
+    n=st.integers(0, 40),
+    turned=st.booleans(),
+    seed=st.integers(0, 2**31),
 )
 def test_batched_product_broadcasts_like_torch(
     shapes: tuple[tuple[int, ...], tuple[int, ...]], m: int, k: int, n: int, turned: bool, seed: int
@@ -84,7 +96,10 @@ def test_heads_of_attention_as_views() -> None:
 def test_shifts(s: int, seed: int) -> None:
     x = random_ring(seed, 17)
     for value, logical, arithmetic in zip(
-        x.tolist(), ring.shift_right_logical(x, s).tolist(), ring.shift_right_arithmetic(x, s).tolist(), strict=True
+        x.tolist(),
+        ring.shift_right_logical(x, s).tolist(),
+        ring.shift_right_arithmetic(x, s).tolist(),
+        strict=True,
     ):
         assert logical % 2**64 == value % 2**64 >> s
         assert arithmetic == value >> s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mpc_ray.models import calibrate
 from mpc_ray.models.bert_float import forward
 from mpc_ray.models.load import load_bert
 from mpc_ray.models.observed import Observed, load_observed, observed_from_json, save_observed
-from mpc_ray.models.pooling import pooling_vector
+from mpc_ray.models.pooling import unit_weights
 from mpc_ray.models.statistics import observe, observe_encoder
 from mpc_ray.models.synthetic import peer_weights, random_bert, save_bert
 from mpc_ray.models.weights import BertModel
@@ -31,11 +32,13 @@ def expected_ranges(model: BertModel, rows: list[list[int]]) -> dict[str, Any]:
     def note(name: str, value: Any, axes: tuple[int, ...] | None = None) -> None:
         seen.setdefault(name, []).append((np.min(value, axis=axes), np.max(value, axis=axes)))
 
-    for row in rows:
-        tables, n = model.embeddings, len(row)
-        total = tables.word[row] + tables.position[:n] + tables.token_type[0]
+    tables = model.embeddings
+    for word in tables.word[1:]:  # every token but padding, at every position
+        total = word + tables.position + tables.token_type[0]
         note("embedding_centred", np.abs(total - total.mean(-1, keepdims=True)))
         note("embedding_variance", total.var(-1))
+    for row in rows:
+        n = len(row)
         states = forward(model, [row])
         x = states[0][0]
         q, k, v = (
@@ -59,7 +62,7 @@ def expected_ranges(model: BertModel, rows: list[list[int]]) -> dict[str, Any]:
         note("attention_centred", np.abs(total - total.mean(-1, keepdims=True)))
         note("attention_variance", total.var(-1))
         note("output", np.abs(states[1]))
-        pooled = pooling_vector(model.pooling, n) @ states[-1][0]
+        pooled = unit_weights(model.pooling, n) @ states[-1][0]
         note("pooled", np.abs(pooled))
         note("pooled_square", pooled @ pooled)
     return {
@@ -67,7 +70,7 @@ def expected_ranges(model: BertModel, rows: list[list[int]]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("pooling", ["mean", "lasttoken"])
+@pytest.mark.parametrize("pooling", ["mean", "lasttoken", "mean_sqrt_len"])
 def test_ranges_are_the_extremes_of_the_forward_pass(pooling: Any) -> None:
     model = random_bert(pooling=pooling)
     observed = observe(model, IDS)
@@ -109,16 +112,6 @@ def test_more_sequences_only_widen() -> None:
         assert b.ffn_norm.centred >= a.ffn_norm.centred
 
 
-def test_padded_rows_and_keys_count() -> None:
-    model = random_bert()
-    plain = observe(model, IDS[:3])
-    padded = observe(model, IDS[:3], padded=IDS[:3])
-    assert padded.sequences == 6
-    assert padded.layers[0].scores != plain.layers[0].scores
-    # Real rows do not see padded keys: what the pooled vector does is unchanged.
-    assert np.allclose(padded.pooled_square, plain.pooled_square, rtol=1e-5)
-
-
 def test_encoder_only() -> None:
     encoder, x = peer_weights(2, 16, 4, 24, 7)
     observed = observe_encoder(encoder, x)
@@ -155,8 +148,8 @@ def test_overflow_is_named() -> None:
 
 def test_progress_counts_every_sequence() -> None:
     seen: list[tuple[int, int]] = []
-    observe(random_bert(), IDS, padded=IDS[:2], progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (7, 7)
+    observe(random_bert(), IDS, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (5, 5)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
@@ -207,7 +200,6 @@ def test_cache_folder_that_cannot_be_made(tmp_path: Path) -> None:
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BertModel:
     monkeypatch.setattr(calibrate, "COUNT", 40)
-    monkeypatch.setattr(calibrate, "_PADDED", 20)
     return load_bert(save_bert(random_bert(), tmp_path / "model"))
 
 
@@ -232,9 +224,10 @@ def test_calibrated_once_then_loaded(
     assert calibrate.observed_for(model, cache=cache) == first
     assert len(calls) == 1
     assert first.digest == model.digest
-    assert first.sequences == 40 + 100 + 20
+    assert first.sequences == 40 + 100
     assert model.folder is not None
-    assert not (model.folder / calibrate.BESIDE).exists()
+    assert load_observed(model.folder / calibrate.BESIDE) == first
+    assert not cache.exists()
 
 
 def test_other_weights_and_other_texts_are_calibrated_anew(
@@ -263,6 +256,44 @@ def test_a_record_beside_the_model_is_used_if_it_is_of_this_model(
     save_observed(dataclasses.replace(shipped, digest="0" * 64), model.folder / calibrate.BESIDE)
     assert calibrate.observed_for(model, cache=tmp_path / "cache").digest == model.digest
     assert calls == [1]
+
+
+def test_a_folder_that_is_not_ours_to_write_is_left_alone(
+    model: BertModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = count_calibrations(monkeypatch)
+    assert model.folder is not None
+    installed = tmp_path / "lib" / "site-packages" / "a_model"
+    shutil.copytree(model.folder, installed)
+    before = sorted(installed.rglob("*"))
+    inside = load_bert(installed)
+    first = calibrate.observed_for(inside, cache=tmp_path / "cache")
+    assert calibrate.observed_for(inside, cache=tmp_path / "cache") == first
+    monkeypatch.setattr(calibrate.os, "access", lambda path, mode: Path(path) != model.folder)
+    calibrate.observed_for(model, cache=tmp_path / "cache2")
+    assert (len(calls), sorted(installed.rglob("*"))) == (2, before)
+    assert not (model.folder / calibrate.BESIDE).exists()
+    assert [len(list((tmp_path / name).iterdir())) for name in ("cache", "cache2")] == [1, 1]
+
+
+def test_a_stale_sample_is_taken_anew_and_an_owners_record_is_never_replaced(
+    model: BertModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = count_calibrations(monkeypatch)
+    assert model.folder is not None
+    beside, cache = model.folder / calibrate.BESIDE, tmp_path / "cache"
+    save_observed(observe(model, IDS, sample="stdlib-1000-100-1"), beside)
+    fresh = calibrate.observed_for(model, cache=cache)
+    assert load_observed(beside) == fresh
+    mine = calibrate.observed_for(model, texts=["my own"], cache=cache)
+    assert load_observed(beside) == mine
+    assert calibrate.observed_for(model, cache=cache) == mine  # it covers the standard sample
+    save_observed(observe(model, IDS, sample="the owner's"), beside)
+    other = calibrate.observed_for(model, texts=["other texts"], cache=cache)
+    shipped = load_observed(beside)
+    assert shipped is not None and shipped.sample == "the owner's"
+    assert calibrate.observed_for(model, texts=["other texts"], cache=cache) == other
+    assert len(calls) == 3
 
 
 def test_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,3 +68,13 @@ class StubExecutor:
                 raise InputError("the stub refuses", remedy="ask for less")
             case "crash":
                 raise RuntimeError("SECRET-CANARY")
+
+
+class StillbornExecutor(StubExecutor):
+    """Kills party 1 while the others wait for it."""
+
+    def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1) -> None:
+        super().__init__(channel, digest=digest, threads=threads)
+        if channel.me == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._round(np.zeros(1, np.int64), bytes(16), 0, 1)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,6 +178,40 @@ def test_processes_end_with_their_launcher(stub: str) -> None:
     children = pids(session)
     session.close()
     assert not any(os.path.exists(f"/proc/{pid}") for pid in children)
+
+
+PARENT = """
+import sys, time
+from mpc_ray.session import Session
+session = Session(launcher="processes", executor="stub_executor:StubExecutor")
+print(*session.launcher.pids, flush=True)
+time.sleep(60)
+"""
+
+
+def test_processes_end_when_their_launcher_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-P", "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        children = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(children) == 3
+        parent.kill()
+    end = time.monotonic() + 5
+    while any(os.path.exists(f"/proc/{pid}") and not zombie(pid) for pid in children):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def zombie(pid: int) -> bool:
+    """Whether a process has ended and waits to be counted by whoever inherited it."""
+    return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_processes_a_party_that_dies_while_starting_is_named() -> None:
+    started = time.monotonic()
+    with pytest.raises(PeerLost) as caught:
+        Session(launcher="processes", executor="stub_executor:StillbornExecutor")
+    assert caught.value.peer == "party 1"
+    assert time.monotonic() - started < 10
 
 
 def test_asking_for_cuda_where_there_is_none() -> None:

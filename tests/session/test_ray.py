@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +69,7 @@ def good(session: Session, job: Any) -> bool:
 def test_three_actors_round_trip(session: Session, job: Any) -> None:
     assert good(session, job)
     assert len({row["pid"] for row in session.stats()}) == 3
-    assert "one Ray cluster" in session.trust and "three actors on 1 node" in session.trust
+    assert session.trust.startswith("three actors on 1 node of one Ray cluster: whoever controls it")
 
 
 @pytest.mark.parametrize("party", range(3))
@@ -157,6 +159,75 @@ def test_a_detached_triple_is_left_running_and_found_again(session: Session, stu
         second.stop()
     with pytest.raises(ValueError, match="party-1"):
         ray.get_actor("party-1", namespace="blue")
+
+
+def test_a_name_in_use_is_a_config_error(session: Session, stub: str) -> None:
+    session.stop()
+    launcher = RayLauncher(name="red", num_cpus=0.1)
+    settings = PartySettings(me=0, executor=stub, session="00" * 16, digest="00" * 32)
+    triple = launcher.start(settings, 30)
+    with pytest.raises(ConfigError, match="named red"):
+        launcher.start(settings, 30)
+    triple.close()
+    launcher.start(settings, 30).close()
+
+
+def test_an_actor_that_dies_while_starting_is_named(session: Session) -> None:
+    session.stop()
+    started = time.monotonic()
+    with pytest.raises(PeerLost) as caught:
+        Session(launcher="ray", executor="stub_executor:StillbornExecutor")
+    assert caught.value.peer == "party 1"
+    assert time.monotonic() - started < 10
+
+
+NODES = """
+import os, sys
+sys.path.append(os.environ["STUB_AT"])
+import ray
+from ray.cluster_utils import Cluster
+from mpc_ray.launch_ray import RayLauncher
+from mpc_ray.party_settings import PartySettings
+small = dict(object_store_memory=78 << 20, include_dashboard=False, temp_dir=os.environ["TMPDIR"] + "/r")
+cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, **small))
+for party in (2, 0, 1):
+    cluster.add_node(num_cpus=1, object_store_memory=78 << 20, labels={"party": str(party)}, wait=False)
+cluster.wait_for_nodes()
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+launcher = RayLauncher()
+settings = PartySettings(me=0, executor="stub_executor:StubExecutor", session="00" * 16, digest="00" * 32)
+triple = launcher.start(settings, 40)
+labels = [ray.get(actor.labels.remote()).get("party") for actor in launcher.actors]
+print(labels, launcher.trust, sep="|")
+triple.close()
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Ray's sockets live there, and their paths end at 107 bytes."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="mpc-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def test_each_party_goes_to_the_node_that_its_operator_labelled(short_folder: Path) -> None:
+    (short_folder / "ray").mkdir()  # the cluster's own notes
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {"STUB_AT": os.path.dirname(__file__), "TMPDIR": str(short_folder)}
+    child = subprocess.run(
+        [sys.executable, "-P", "-c", NODES],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env=environment,
+        check=True,
+    )
+    line = next(line for line in child.stdout.splitlines() if "|" in line)
+    assert line.startswith(
+        "['0', '1', '2']|three actors on 3 nodes of one Ray cluster: safe from a break-in at one"
+    )
 
 
 def test_an_address_where_nobody_listens(cluster: str) -> None:

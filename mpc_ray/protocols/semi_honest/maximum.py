@@ -84,9 +84,14 @@ class ZeroTest:
 
 
 class Rotation:
-    """The one-hot of the highest non-empty bucket, to D, rotated by ρ. buckets bits a row from E0 and E1 each."""
+    """The one-hot of the highest non-empty bucket, to D, rotated by ρ. buckets bits a row from E0 and E1 each.
+
+    ρ comes from one byte, so it is uniform, and D learns nothing, only if buckets is a power of two up to 256.
+    """
 
     def __init__(self, role: Role, zero: ZeroTest, rows: int, buckets: int) -> None:
+        if buckets not in (8, 16, 32, 64, 128, 256):
+            raise ValueError(f"{buckets} buckets cannot be rotated uniformly by a byte")
         self.role, self.rows, self.buckets = role, rows, buckets
         length = rows * buckets // 8
         if role.is_d:

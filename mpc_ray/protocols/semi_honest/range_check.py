@@ -40,7 +40,7 @@ class RangeChecks:
     enabled: bool = True
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
     bits: dict[str, int] = field(default_factory=dict)
-    _pending: list[_OneHot | _Polynomial] = field(default_factory=list)
+    _pending: list[tuple[str, _OneHot | _Polynomial]] = field(default_factory=list)
 
     def add(self, role: Role, opening: Opening, m: int, centred: bool = True) -> None:
         """Check an opening begun in this round, which opens x - low with window 2^m; D deals now.
@@ -60,35 +60,35 @@ class RangeChecks:
             share = role.deal(h, opening.shape, "range check", nbytes)
             square = role.deal(h * h if h is not None else None, opening.shape, "range check", nbytes)
             pending = _Polynomial(role, opening, m, bits, centred, h, share, square)
-        self._pending.append(pending)
+        label = role.label
+        if self.bits.get(label, pending.sum_bits) != pending.sum_bits:
+            label = f"{label} ({pending.sum_bits} bits)"
+        self.bits.setdefault(label, pending.sum_bits)  # named here: the program's order is the same at all parties
+        self._pending.append((label, pending))
         if len(self._pending) > 64:
             self._settle_ready()
 
     def _settle_ready(self) -> None:
         """Fold in what has arrived, so that openings need not be kept to the end of the job."""
-        waiting = [p for p in self._pending if not p.opening.ready]
-        for pending in self._pending:
+        waiting = [(label, p) for label, p in self._pending if not p.opening.ready]
+        for label, pending in self._pending:
             if pending.opening.ready:
-                self._fold(pending)
+                self._fold(label, pending)
         self._pending = waiting
 
     def finish(self) -> dict[str, tuple[int, torch.Tensor]]:
         """{label: (K, SUMS sums mod 2^K as this party's summand)}; call when the job's rounds are over."""
-        for pending in self._pending:
-            self._fold(pending)
+        for label, pending in self._pending:
+            self._fold(label, pending)
         self._pending.clear()
-        return {label: (self.bits[label], total) for label, total in self.sums.items()}
+        return {label: (bits, self.sums[label]) for label, bits in self.bits.items()}
 
-    def _fold(self, p: _OneHot | _Polynomial) -> None:
+    def _fold(self, label: str, p: _OneHot | _Polynomial) -> None:
         values = p.summand().reshape(-1)
         # The coefficients are public coins: they decide what is detected, not what is learned.
         key = hashlib.sha256(b"mpc-ray range check" + self.job).digest()
         words = torch.from_numpy(expand(key, p.role.site, p.role.k, 4 * values.numel()).view(np.int32))
         total = subset_sums(values, words, SUMS) & ((1 << p.sum_bits) - 1)
-        label = p.role.label
-        if self.bits.setdefault(label, p.sum_bits) != p.sum_bits:
-            label = f"{label} ({p.sum_bits} bits)"
-            self.bits[label] = p.sum_bits
         before = self.sums.get(label)
         self.sums[label] = total if before is None else (before + total) & ((1 << p.sum_bits) - 1)
 

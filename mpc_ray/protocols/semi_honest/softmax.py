@@ -95,7 +95,7 @@ def exp_below_maximum(
     """Opening of scores (…, n) begun in this round → 2-of-2 shares of e^(s - m) at EXP_SCALE (D: None). 5 rounds.
 
     The reference m is within one bucket w of the row's true maximum, so a row's largest value lies in (e^-w, e^w).
-    Error: relative, below 2^-11·e^(h/2) + h·2^-13 for cells of h ≤ 4, and 2^-15 of e^w absolute.
+    Error: about 2^-10·e^(h/2) relative for cells of h ≤ 4, and 2^-17·e^h absolute.
     """
     plan, shape, buckets = group.plan, opening.shape, group.buckets
     n, rows = shape[-1], shape[:-1].numel()

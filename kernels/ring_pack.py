@@ -1,0 +1,157 @@
+"""The packed panels that the compiled product over Z_2^64 reads (``ring_tile``).
+
+A is packed in panels of 8 rows (k by k: 8 elements, then for IFMA their 8 pairs of 12-bit parts), B in panels of 16
+columns (k by k: 16 elements, then 16 pairs). K is padded to a multiple of 8, both packed sides with zeros. Both come by
+8 x 8 transposes in registers where the memory runs the other way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from .compiled import compiled, intrinsic
+from .packing_loops import load_word, store_word
+from .vector_ir import I32, V8, const, ir, load, splat_const, store, transpose8
+
+MULLQ, IFMA = 0, 1
+DEPTH = 384  # of a block: one row of B panels and the accumulating tile stream through the first-level cache
+V8_32 = ir.VectorType(I32, 8)
+
+
+def step_a(form: int) -> int:
+    """Bytes of one k of a packed panel of A."""
+    return 96 if form == IFMA else 64
+
+
+def step_b(form: int) -> int:
+    """Bytes of one k of a packed panel of B."""
+    return 192 if form == IFMA else 128
+
+
+def _pairs(b: Any, values: Any, high_first: bool) -> Any:
+    """The 12-bit parts of eight int64 as eight int32: (top, bottom) in the low and high half, or the other way."""
+    top = b.lshr(values, splat_const(V8, 52))
+    bottom = b.and_(values, splat_const(V8, 0xFFF))
+    low, high = (top, bottom) if high_first else (bottom, top)
+    return b.trunc(b.or_(low, b.shl(high, splat_const(V8, 16))), V8_32)
+
+
+@intrinsic
+def _pack_a8(typing: Any, source: Any, stride: Any, out: Any, form: Any) -> Any:
+    """Eight rows (``stride`` bytes apart) by eight k of A into eight steps of a panel."""
+
+    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        source, stride, out, form = args
+        rows = [load(b, V8, b.add(source, b.mul(stride, const(i))), 0, 8) for i in range(8)]
+        columns = transpose8(b, rows)
+        with b.if_else(b.icmp_signed("==", form, const(IFMA))) as (ifma, mullq):
+            with ifma:
+                for k, column in enumerate(columns):
+                    store(b, column, out, 96 * k, 8)
+                    store(b, _pairs(b, column, True), out, 96 * k + 64, 8)
+            with mullq:
+                for k, column in enumerate(columns):
+                    store(b, column, out, 64 * k, 8)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), code
+
+
+def _store_b(b: Any, left: Any, right: Any, out: Any, k: int, form: int) -> None:
+    step = step_b(form)
+    store(b, left, out, step * k, 64)
+    store(b, right, out, step * k + 64, 64)
+    if form == IFMA:
+        store(b, _pairs(b, left, False), out, step * k + 128, 32)
+        store(b, _pairs(b, right, False), out, step * k + 160, 32)
+
+
+@intrinsic
+def _pack_b8(typing: Any, source: Any, stride: Any, out: Any, form: Any, turned: Any) -> Any:
+    """Eight k by sixteen columns of B into eight steps of a panel; ``turned``: the memory holds B transposed."""
+
+    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        source, stride, out, form, turned = args
+        line = [b.add(source, b.mul(stride, const(i))) for i in range(16)]
+        with b.if_else(b.icmp_signed("!=", turned, const(0))) as (transposed, straight):
+            with transposed:
+                halves = [
+                    transpose8(b, [load(b, V8, line[8 * h + i], 0, 8) for i in range(8)]) for h in (0, 1)
+                ]
+                _store_forms(b, halves, out, form)
+            with straight:
+                halves = [[load(b, V8, line[k], 64 * h, 8) for k in range(8)] for h in (0, 1)]
+                _store_forms(b, halves, out, form)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), code
+
+
+def _store_forms(b: Any, halves: list[list[Any]], out: Any, form: Any) -> None:
+    with b.if_else(b.icmp_signed("==", form, const(IFMA))) as (ifma, mullq):
+        for block, which in ((ifma, IFMA), (mullq, MULLQ)):
+            with block:
+                for k in range(8):
+                    _store_b(b, halves[0][k], halves[1][k], out, k, which)
+
+
+@compiled
+def aligned(address: int) -> int:
+    """The next multiple of 64."""
+    return (address + 63) & ~63
+
+
+@compiled
+def pack_b(form: int, b: int, stride_k: int, stride_n: int, inner: int, columns: int, out: int) -> None:
+    """Pack B (address, strides in bytes, one of them 8) into panels at ``out`` (64-byte aligned)."""
+    step = 192 if form == IFMA else 128
+    panels, deep = (columns + 15) // 16, (inner + 7) // 8 * 8
+    edge = np.empty(8 * 16 + 8, np.int64)
+    scratch = aligned(edge.ctypes.data)
+    for k in range(0, deep, 8):
+        block = k // DEPTH * DEPTH
+        height = min(DEPTH, deep - block)
+        for j in range(panels):
+            to = out + (block * panels + j * height + (k - block)) * step
+            here = b + k * stride_k + 16 * j * stride_n
+            if k + 8 <= inner and 16 * j + 16 <= columns:
+                if stride_n == 8:
+                    _pack_b8(here, stride_k, to, form, 0)
+                else:
+                    _pack_b8(here, stride_n, to, form, 1)
+            else:
+                for kk in range(8):
+                    for jj in range(16):
+                        inside = k + kk < inner and 16 * j + jj < columns
+                        store_word(
+                            scratch + 8 * (16 * kk + jj),
+                            load_word(here + kk * stride_k + jj * stride_n) if inside else 0,
+                        )
+                _pack_b8(scratch, 128, to, form, 0)
+    edge[0] = 0  # numba frees an array after its last use: this is one
+
+
+@compiled
+def pack_a(
+    form: int, a: int, stride: int, rows: int, depth: int, out: int, height: int, scratch: int
+) -> None:
+    """Pack a block of A: ``rows`` by ``depth`` valid elements into panels of ``height`` steps."""
+    step = 96 if form == IFMA else 64
+    for i in range(0, rows, 8):
+        for k in range(0, height, 8):
+            to = out + (i // 8 * height + k) * step
+            here = a + i * stride + 8 * k
+            if i + 8 <= rows and k + 8 <= depth:
+                _pack_a8(here, stride, to, form)
+            else:
+                for ii in range(8):
+                    for kk in range(8):
+                        inside = i + ii < rows and k + kk < depth
+                        store_word(
+                            scratch + 8 * (8 * ii + kk),
+                            load_word(here + ii * stride + 8 * kk) if inside else 0,
+                        )
+                _pack_a8(scratch, 64, to, form)

@@ -1,0 +1,1 @@
+"""Benchmarks: one encoder pass, single functions, kernels. Everything measured in the run that reports it."""

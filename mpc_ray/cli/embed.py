@@ -1,0 +1,115 @@
+"""``mpc-ray embed``: sentence embeddings, for people and programs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mpc_ray.cli import options, texts
+from mpc_ray.cli.output import check_writable, opened, write
+from mpc_ray.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpc_ray.models.weights import Array
+
+OutputFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="FILE.npy (float64, a row for each text) or FILE.jsonl (text and embedding a line); - is JSON lines on standard output",
+    ),
+]
+
+
+def embed(
+    text: options.Texts = None,
+    file: options.TextFile = None,
+    output: OutputFile = None,
+    model: options.ModelPath = options.DEFAULT_MODEL,
+    truncate: options.Truncate = False,
+    calibrate: options.CalibrateFile = None,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+    config: options.ConfigFile = None,
+    launcher: options.Launcher = None,
+    protocol: options.ProtocolName = None,
+    device: options.Device = None,
+    num_gpus: options.NumGpus = None,
+    tls: options.Tls = None,
+    threads: options.Threads = None,
+    timeout: options.Timeout = None,
+    ray_address: options.RayAddress = None,
+) -> None:
+    """Embed texts on shares: arguments, a file, or standard input with one text a line."""
+    chosen = texts.read(text, file, piped=True)
+    if not chosen:
+        raise InputError(
+            "there is no text", remedy="give texts as arguments, with --file, or on standard input"
+        )
+    lines = output is not None and str(output) == "-"
+    if lines and as_json:
+        raise InputError("--json and --output - both want standard output", remedy="use one of them")
+    if output is not None and not lines:
+        check_writable(output, (".npy", ".jsonl"))
+    settings = options.settings(
+        config,
+        launcher=launcher,
+        protocol=protocol,
+        device=device,
+        num_gpus=num_gpus,
+        tls=tls,
+        threads=threads,
+        timeout_s=timeout,
+        ray_address=ray_address,
+    )
+    with opened(as_json) as out:
+        from mpc_ray.cli import show
+        from mpc_ray.cli.outcome import costs_json, setting_of
+        from mpc_ray.cli.run import prepare, running
+        from mpc_ray.cli.steps import Steps
+
+        work = prepare(model, chosen, truncate, calibrate, settings)
+        with Steps(out.notes) as steps, running(work, settings, steps, debug=debug) as run:
+            steps.note(show.trust(run.session.trust))
+            vectors = run.embed()
+            setting = setting_of(model, settings, run.session.trust, run.model.bert)
+            report = run.model.report
+        if output is not None and not lines:
+            write(output, encode(output.suffix, work.texts, vectors))
+        if as_json:
+            said: dict[str, object] = {"command": "embed", "shape": list(vectors.shape)}
+            said |= vars(setting) | costs_json(report) | {"seconds": run.seconds}
+            said |= {"embeddings": vectors.tolist()} if output is None else {"output": str(output.resolve())}
+            out.emit(said)
+        elif lines:
+            out.stream.write(json_lines(work.texts, vectors))
+        else:
+            show.vectors(out.console, work.texts, vectors, report)
+            out.console.print(f"written to {output.resolve()}" if output else "all numbers: --output FILE.npy, or --json")
+
+
+def encode(suffix: str, chosen: Sequence[str], vectors: Array) -> bytes:
+    """The content of a file ending in ``suffix``."""
+    if suffix == ".jsonl":
+        return json_lines(chosen, vectors).encode()
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, vectors, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def json_lines(chosen: Sequence[str], vectors: Array) -> str:
+    """``{"text": …, "embedding": […]}`` a line."""
+    rows = zip(chosen, vectors.tolist(), strict=True)
+    return "".join(
+        json.dumps({"text": text, "embedding": row}, ensure_ascii=False) + "\n" for text, row in rows
+    )

@@ -1,0 +1,86 @@
+"""``mpc-ray``: the program. Every error ends in one line with its cause, one with what to do, and an exit code."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import mpc_ray
+from mpc_ray.cli.demo import demo
+from mpc_ray.cli.doctor import doctor
+from mpc_ray.cli.embed import embed
+from mpc_ray.cli.output import SIGNAL_EXIT, fail
+
+EXIT_CODES = " · ".join(
+    (
+        "Exit codes: 0 done",
+        "1 failed, or doctor found a failure",
+        "2 wrong usage, setting or text",
+        "3 the model does not fit",
+        "4 a text left the calibrated range",
+        "5 a party was lost, or a connection failed",
+        "6 no such device, or no room in the cluster",
+        "7 the result differs from plaintext",
+        f"{SIGNAL_EXIT} stopped by Ctrl-C",
+    )
+)
+
+app = typer.Typer(
+    name="mpc-ray",
+    help="Run a transformer on text that the servers cannot read, with weights that they cannot read either.",
+    epilog=EXIT_CODES,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog=EXIT_CODES)(demo)
+app.command(epilog=EXIT_CODES)(embed)
+app.command(epilog=EXIT_CODES)(doctor)
+if importlib.util.find_spec("mpc_ray.cli.bench") is not None:
+    app.add_typer(importlib.import_module("mpc_ray.cli.bench").app, name="bench")
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="show the version")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="with --version: one JSON object")] = False,
+) -> None:
+    """Run a transformer on text that the servers cannot read, with weights that they cannot read either."""
+    if version:
+        said = json.dumps({"version": mpc_ray.__version__}) if as_json else f"mpc-ray {mpc_ray.__version__}"
+        print(said)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the program; its exit code. Nothing but SystemExit of Python itself gets out."""
+    words = list(arguments)
+    flags = words[: words.index("--")] if "--" in words else words
+    try:
+        code = typer.main.get_command(app).main(args=words, prog_name="mpc-ray", standalone_mode=False)
+        status = code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        status = SIGNAL_EXIT
+    except Exception as error:  # noqa: BLE001 - this is where errors end
+        return fail(error, as_json="--json" in flags, debug="--debug" in flags)
+    if status == SIGNAL_EXIT:
+        print("stopped", file=sys.stderr)
+    return status
+
+
+def main() -> None:
+    """Entry point of the command ``mpc-ray``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
