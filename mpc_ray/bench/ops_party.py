@@ -147,10 +147,9 @@ def _spline(me: int, inputs: Inputs, plan: EncoderPlan, checks: RangeChecks) -> 
         check_scale(z.scale, window.scale, role.label)
         opening = open_masked(role, z.value - window.low_units if role.is_e0 else z.value, z.shape)
         checks.add(role, opening, window.t + window.n)
-        r = opening.r if role.is_d else None
-        one_hot = deal_index(role, r, z.shape, window.t, window.n)
+        one_hot = deal_index(role, opening, window)
         yield
-        product = spline_product(role, spline, one_hot, None if role.is_d else opening.c, r, z.shape)
+        product = spline_product(role, spline, one_hot, opening).value
         yield
         return (yield from reshare(role, product.share(), z.shape, spline.scale))
 

@@ -271,10 +271,10 @@ def ray_starts(start: Callable[[], str]) -> Check:
 
     began = time.monotonic()
     try:
-        place = start()
+        trust = start()
     except MpcError as error:
         return Check("Ray", "fail", error.cause, error.remedy or "see Ray's logs in its temporary folder")
-    return Check("Ray", "ok", f"{place}, started in {time.monotonic() - began:.1f} s")
+    return Check("Ray", "ok", f"started in {time.monotonic() - began:.1f} s; {trust}")
 
 
 def _existing(path: Path) -> Path:

@@ -85,14 +85,14 @@ def _all(
 
 
 def _start(config: Config) -> str:
-    """Three parties on Ray, asked once; where they ran."""
+    """Three parties on Ray, asked once; where they ran, and whom one has to trust there."""
     from mpc_ray.config import load
     from mpc_ray.session import Session
 
     given = config.model_dump(exclude_unset=True) | {"launcher": "ray"}
     with Session(config=load(environ={}, **given)) as session:
         session.stats()
-        return str(session.launcher.place)
+        return session.trust.removeprefix("trust: ")
 
 
 def _device(load: Callable[[], Config]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
@@ -71,8 +71,8 @@ def _trust(found: Outcome) -> str:
     return (
         '<div class="note" role="note"><p><strong>Trust mode of this run:</strong> '
         f"{escape(found.setting.trust)}.</p>"
-        "<p>No single party saw a word, a weight, or anything computed from them. Any two of the three together "
-        "could read all, so in earnest they belong to three operators who do not work together.</p></div>"
+        "<p>What one party is sent tells it nothing of a word, a weight, or anything computed from them. Any two "
+        "together could read all, so in earnest they belong to three operators who do not work together.</p></div>"
     )
 
 
@@ -193,8 +193,7 @@ def _functions(found: Outcome) -> str:
 
 def _layers(found: Outcome) -> str:
     report = found.report
-    tables: dict[str, Mapping[str, Mapping[str, float]]] = {"bytes": report.bytes_by_layer()}
-    tables |= {what: layer_table(report, what) for what in ("seconds", "rounds")}
+    tables = {what: layer_table(report, what) for what in ("bytes", "seconds", "rounds")}
     names = {"bytes": "Bytes sent, all three parties", "seconds": "Seconds of a party, mean", "rounds": "Rounds"}
     present = [n for n in FUNCTIONS if any(n in row for table in tables.values() for row in table.values())]
     others = sorted({n for table in tables.values() for row in table.values() for n in row} - set(present))

@@ -150,9 +150,15 @@ def remainder(report: Report) -> float:
 
 
 def layer_table(report: Report, what: str) -> dict[str, dict[str, float]]:
-    """layer → function → ``bytes``, ``seconds`` or ``rounds``; empty where the parties do not count it by layer."""
+    """layer → function → ``bytes`` of all three, ``seconds`` of a party (mean) or ``rounds``.
+
+    Empty where the parties do not count it by layer.
+    """
     counted = getattr(report, f"{what}_by_layer", None)
-    return {} if counted is None else {layer: dict(row) for layer, row in counted().items()}
+    if counted is None:
+        return {}
+    parties = 3 if what == "seconds" else 1
+    return {layer: {name: value / parties for name, value in row.items()} for layer, row in counted().items()}
 
 
 def costs_json(report: Report) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def opened(as_json: bool, *, guarded: bool = True) -> Iterator[Output]:
             as_json,
             stream,
             Console(file=stream, markup=False, highlight=False, width=_width(stream)),
-            Console(file=sys.stderr, markup=False, highlight=False),
+            Console(file=sys.stderr, markup=False, highlight=False, width=_width(sys.stderr)),
         )
 
 

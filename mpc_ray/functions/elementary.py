@@ -8,8 +8,8 @@ Among windows of 2^n cells and degrees 1 to 3 the cheapest that meets the tolera
 the result bounds the error for every argument in [low, high]: both cells and both roundings that the protocol may
 take are measured on a dense grid (``worst_error``).
 
-Cost, all parties: 3 rounds; 64 + 24·d bytes an element (d the degree) and the one-hot, 2^n/8 bytes up to n = 10, two keys
-of `kernels.dpf.key_bytes(n)` above (326 bytes at n = 16). ``cost`` is that formula.
+Cost: 3 rounds; all parties together 64 + 24·d bytes an element (d the degree) and the one-hot, 2^n/8 bytes up to
+n = 10, above that two keys of `kernels.dpf.key_bytes(n)` (326 bytes at n = 16). ``cost`` is that formula.
 """
 
 from __future__ import annotations
@@ -34,12 +34,16 @@ VALUE_BITS = 62  # a result stays below 2^62
 ROW_BYTES = 12  # of one more degree, for each element of a row that the result scales
 
 
-def gelu(low: float, high: float, scale: int, *, out_scale: int = OUT_SCALE, tolerance: float = TOLERANCE) -> Spline:
+def gelu(
+    low: float, high: float, scale: int, *, out_scale: int = OUT_SCALE, tolerance: float = TOLERANCE
+) -> Spline:
     """x·Φ(x) for x in [low, high] at ``scale``; absolute error ≤ tolerance. [-8, 8]: n = 9, d = 2, 176 bytes."""
     return _centred("gelu", _gelu, low, high, scale, out_scale, tolerance)
 
 
-def silu(low: float, high: float, scale: int, *, out_scale: int = OUT_SCALE, tolerance: float = TOLERANCE) -> Spline:
+def silu(
+    low: float, high: float, scale: int, *, out_scale: int = OUT_SCALE, tolerance: float = TOLERANCE
+) -> Spline:
     """x/(1 + e^-x) for x in [low, high] at ``scale``; absolute error ≤ tolerance. [-8, 8]: n = 8, d = 2, 144 bytes."""
     return _centred("silu", lambda x: x * _sigmoid(x), low, high, scale, out_scale, tolerance)
 
@@ -51,7 +55,9 @@ def sigmoid(
     return _centred("sigmoid", _sigmoid, low, high, scale, out_scale, tolerance)
 
 
-def tanh(low: float, high: float, scale: int, *, out_scale: int = OUT_SCALE, tolerance: float = TOLERANCE) -> Spline:
+def tanh(
+    low: float, high: float, scale: int, *, out_scale: int = OUT_SCALE, tolerance: float = TOLERANCE
+) -> Spline:
     """tanh(x) for x in [low, high] at ``scale``; absolute error ≤ tolerance. [-8, 8]: n = 9, d = 2, 176 bytes."""
     return _centred("tanh", np.tanh, low, high, scale, out_scale, tolerance)
 
@@ -77,9 +83,15 @@ def exp(
 
 
 def reciprocal(
-    low: float, high: float, scale: int, *, out_scale: int | None = None, tolerance: float = TOLERANCE, row: int = 0
+    low: float,
+    high: float,
+    scale: int,
+    *,
+    out_scale: int | None = None,
+    tolerance: float = TOLERANCE,
+    row: int = 0,
 ) -> Spline:
-    """1/x for 0 < low ≤ x ≤ high at ``scale``; relative error ≤ tolerance, high/low up to about 2^10.
+    """1/x for 0 < low ≤ x ≤ high at ``scale``; relative error ≤ tolerance, high/low up to about 1,000.
 
     Below ``low`` the result tends to that of low/4 and is not flagged; above ``high`` the range check strikes (lower
     half). ``out_scale`` by default: 34 bits of the smallest result. ``row``: the elements of the row that the result
@@ -91,9 +103,15 @@ def reciprocal(
 
 
 def rsqrt(
-    low: float, high: float, scale: int, *, out_scale: int | None = None, tolerance: float = TOLERANCE, row: int = 0
+    low: float,
+    high: float,
+    scale: int,
+    *,
+    out_scale: int | None = None,
+    tolerance: float = TOLERANCE,
+    row: int = 0,
 ) -> Spline:
-    """1/√x for 0 < low ≤ x ≤ high at ``scale``; relative error ≤ tolerance, high/low up to about 2^11.
+    """1/√x for 0 < low ≤ x ≤ high at ``scale``; relative error ≤ tolerance, high/low up to about 2,000.
 
     Below ``low`` as ``reciprocal``. ``out_scale`` by default: 34 bits of the smallest result.
     """
@@ -167,11 +185,15 @@ def positive(
 ) -> Spline:
     """A decreasing function of positive arguments in [low, high] on a window [0, room·high or more); relative error."""
     if not 0 < low < high:
-        raise ScaleError(f"{name}: the range [{low:g}, {high:g}] is not positive", remedy="give 0 < low < high")
+        raise ScaleError(
+            f"{name}: the range [{low:g}, {high:g}] is not positive", remedy="give 0 < low < high"
+        )
     clamped = lambda x: f(np.maximum(x, low / 4))  # noqa: E731
     width = math.ceil(math.log2(room * high))
     windows = lambda n: Window(0.0, n, scale + width - n, scale)  # noqa: E731
-    return _search(name, clamped, low, high, windows, scale + width, out_scale, tolerance, True, ROW_BYTES * row)
+    return _search(
+        name, clamped, low, high, windows, scale + width, out_scale, tolerance, True, ROW_BYTES * row
+    )
 
 
 def _centred(
@@ -210,7 +232,9 @@ def _search(
             remedy="use a narrower range or a smaller scale of the argument",
         )
     reached: dict[tuple[int, int], float] = {}
-    candidates = [(cost(n, d).total + degree_bytes * d, n, d) for n in range(4, MOST_BITS + 1) for d in (1, 2, 3)]
+    candidates = [
+        (cost(n, d).total + degree_bytes * d, n, d) for n in range(4, MOST_BITS + 1) for d in (1, 2, 3)
+    ]
     for _, n, degree in sorted(candidates):
         if n > bits:
             continue
@@ -221,7 +245,13 @@ def _search(
             continue
         for fraction in _fractions(out_scale, degree):
             spline = fit(
-                f, windows(n), degree=degree, fraction=fraction, scale=out_scale, relative=relative, used=(low, high)
+                f,
+                windows(n),
+                degree=degree,
+                fraction=fraction,
+                scale=out_scale,
+                relative=relative,
+                used=(low, high),
             )
             error = worst_error(spline, f, low, high, relative)
             if error <= tolerance:

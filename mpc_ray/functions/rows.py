@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from mpc_ray.errors import ScaleError
 from mpc_ray.functions.elementary import TOLERANCE, positive
-from mpc_ray.functions.plan import EXP_SCALE, NormPlan, SoftmaxPlan
+from mpc_ray.functions.plan import EXP_SCALE, NormPlan, SoftmaxPlan, exp_plan
 from mpc_ray.functions.spline import Function
 from mpc_ray.sharing.fixed import prove_fits
 
-ROW_SCALE = 40  # of normalised rows
+UNIT_SCALE = 48  # of rows of length 1
+ROW_SCALE = 40  # of normalised rows, before gain
+ROW_TOLERANCE = 2e-4
 GAIN_SCALE = 16
 SUM_BITS = 61  # an opened sum of squares, twice its range included
 MASK_DEPTH = 12.0  # e^-12 rounds to 0 in exp's table
@@ -21,11 +23,11 @@ SOFTMAX_TOLERANCE = 4e-3
 
 
 def l2_plan(
-    width: int, smallest: float, largest: float, *, out_scale: int = ROW_SCALE, tolerance: float = TOLERANCE
+    width: int, smallest: float, largest: float, *, out_scale: int = UNIT_SCALE, tolerance: float = TOLERANCE
 ) -> NormPlan:
-    """x/‖x‖ of rows of ``width`` with smallest ≤ ‖x‖ ≤ largest, largest/smallest up to about 45.
+    """x/‖x‖ of rows of ``width`` with smallest ≤ ‖x‖ ≤ largest, largest/smallest up to about 40.
 
-    Error of an entry y: at most tolerance·(|y| + 1/8), and the result is at ``out_scale``.
+    Error of an entry y: at most tolerance·(|y| + 1/4), and the result is at ``out_scale``.
     """
     return _norm_plan(
         "l2 norm", lambda u: u**-0.5, width, smallest**2, largest**2, 1 / smallest, out_scale, tolerance
@@ -49,11 +51,11 @@ def layer_norm_plan(
     eps: float = 1e-5,
     largest_gain: float = 1.0,
     out_scale: int = 20,
-    tolerance: float = TOLERANCE,
+    tolerance: float = ROW_TOLERANCE,
 ) -> LayerNormPlan:
     """(x - mean)/√(variance + eps)·gain + bias of rows of ``width`` whose variance lies in the range ``variance``.
 
-    The range may span a factor of about 2^11. Error of a normalised entry y: at most tolerance·(|y| + 1/8); gain and
+    The range may span a factor of about 500. Error of a normalised entry y: at most tolerance·(|y| + 1/4); gain and
     rounding to ``out_scale`` come on top. ``largest_gain`` bounds |gain| and |bias|/√width.
     """
     low, high = variance
@@ -85,9 +87,9 @@ def softmax_plan(
 ) -> SoftmaxPlan:
     """Softmax of rows of ``length`` scores in [low, high] at ``score_scale``, probabilities at scale 44.
 
-    ``masked``: a shared mask will be added, 0 or -``mask_depth(…)``. Error of a probability p: relative, that of exp
-    (``softmax_error``), and n·2^-15·e^w of the row's sum absolute, which is what exp's table rounds away. Buckets of
-    w = 2, or 1 where 1/sum would not be accurate to ``tolerance`` (long rows). Windows of more than 256 buckets are refused.
+    ``masked``: a shared mask will be added, 0 or -``mask_depth(…)``. ``tolerance``: of 1/sum, relative; the error
+    of a probability is ``softmax_error``'s. Buckets of w = 2, or of 1 where 1/sum would not be accurate enough (long
+    rows). Windows of more than 256 buckets are refused.
     """
     if not low < high:
         raise ScaleError(f"softmax: the range [{low:g}, {high:g}] is empty", remedy="give low < high")
@@ -129,16 +131,15 @@ def mask_depth(low: float, high: float, bucket_log: int) -> float:
 
 
 def softmax_error(plan: SoftmaxPlan) -> tuple[float, float]:
-    """(relative, absolute per entry of the row): bounds |p̂ - p| by relative·p + absolute·(1 + n·p)."""
-    h = max(2.0**plan.bucket_log * plan.buckets[0] / 64, 1.0) if plan.buckets[0] >= 64 else _cell(plan)
-    exp_error = 2.0**-11 * math.exp(h / 2) + h * 2.0**-13
-    absolute = 2.0**-15 * math.exp(plan.bucket) + 2.0 ** (1 - plan.context_scale) * math.exp(plan.bucket)
-    return 2 * exp_error + plan.reciprocal.max_error, absolute
+    """(relative, absolute): |p̂ - p| ≤ relative·p + absolute·(1 + n·p) for rows of n scores.
 
-
-def _cell(plan: SoftmaxPlan) -> float:
-    width = plan.buckets[0] * plan.bucket
-    return width / 2 ** max(6, math.log2(width) - 2)
+    Relative: exp's factors, once above and once below the line, and 1/sum. Absolute: an entry of exp's table is
+    rounded by 2^-15, and e once more at ``context_scale``, of a row's largest e, which may be as small as e^-w.
+    """
+    h = 2.0 ** exp_plan(plan.buckets[0], plan.bucket_log).cell_log
+    factors = 2.0**-11 * math.exp(h / 2) + h * 2.0**-13
+    rounding = 2.0**-15 * math.exp(h / 2) + 2.0**-plan.context_scale
+    return 2 * factors + plan.reciprocal.max_error, rounding * math.exp(plan.bucket)
 
 
 def _too_wide(low: float, high: float, buckets: int) -> ScaleError:
@@ -151,8 +152,8 @@ def _too_wide(low: float, high: float, buckets: int) -> ScaleError:
 def _norm_plan(
     name: str, f: Function, row: int, low: float, high: float, factor: float, out_scale: int, tolerance: float
 ) -> NormPlan:
-    """Centre scale: rounding of the values, 2^-c times the largest factor, stays below an eighth of the tolerance."""
-    centre = max(0, math.ceil(math.log2(8 * factor / tolerance)))
+    """Centre scale: rounding of the values, 2^-c times the largest factor, stays below a quarter of the tolerance."""
+    centre = max(0, math.ceil(math.log2(4 * factor / tolerance)))
     if math.log2(2 * high) + 2 * centre > SUM_BITS:
         raise ScaleError(
             f"{name}: sums of squares from {low:.3g} to {high:.3g} do not fit the ring at scale {2 * centre}",

@@ -8,6 +8,7 @@ round(coefficient_k · 2^(scale - k·b)), so Σ_k T_k[j]·v^k is f at ``scale`` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,6 +25,8 @@ Function = Callable[[np.ndarray], np.ndarray]
 class Spline:
     """Tables (degree+1, 2^n) int64 of a function on ``window``, output at ``scale``.
 
+    ``flags``: int64 (2^n,), 1 in cells that lie below the calibrated range, for functions whose window begins at 0.
+
     Every party must hold the same bits: they are part of the model's public record and of its digest.
     """
 
@@ -33,6 +36,7 @@ class Spline:
     scale: int
     max_error: float
     mean_error: float
+    flags: torch.Tensor | None = None
     _prepared: list[PreparedTables] = field(default_factory=list, compare=False, repr=False)
 
     @property
@@ -43,7 +47,8 @@ class Spline:
     def prepared(self) -> PreparedTables:
         """The tables in the kernel's layout, made once."""
         if not self._prepared:
-            self._prepared.append(prepare(self.tables))
+            flags = [] if self.flags is None else [self.flags.unsqueeze(0)]
+            self._prepared.append(prepare(torch.cat([self.tables, *flags])))
         return self._prepared[0]
 
 
@@ -56,11 +61,13 @@ def fit(
     scale: int,
     relative: bool = False,
     used: tuple[float, float] | None = None,
+    flag_below: bool = False,
 ) -> Spline:
     """Weighted least squares on Chebyshev points, rounded to integers; errors measured with those integers.
 
     ``fraction``: the b bits of the position inside a cell. ``used``: the range over which the error is
     reported, absolute (mean over x) or ``relative`` (mean over log x). ``f`` must be finite on the whole window.
+    ``flag_below``: flag the cells whose argument, on either side of the index, is below ``used``.
     """
     points = 4 * degree + 9
     v = np.cos(np.pi * (np.arange(points) + 0.5) / points)
@@ -72,7 +79,11 @@ def fit(
     exponents = scale - fraction * np.arange(degree + 1)
     tables = torch.from_numpy(np.rint(np.ldexp(coefficients, exponents[:, None])).astype(np.int64))
     maximum, mean = _errors(f, window, tables, fraction, scale, relative, used)
-    return Spline(window, tables, fraction, scale, maximum, mean)
+    flags = None
+    if flag_below and used is not None:
+        flags = torch.zeros(1 << window.n, dtype=torch.int64)
+        flags[: max(0, math.floor((used[0] - window.low) / window.cell))] = 1
+    return Spline(window, tables, fraction, scale, maximum, mean, flags)
 
 
 def evaluate(spline: Spline, x: np.ndarray, high: np.ndarray | bool = False) -> np.ndarray:

@@ -163,6 +163,7 @@ def _norm_plan(where: str, config: BertConfig, seen: NormRange) -> NormPlan:
         2 * centre,
         HIDDEN_SCALE - centre,
         (h * smallest / 2, h * largest),
+        flag_below=True,
     )
     prove_fits(f"{where}: sum of squares", 2 * h * largest, 2 * centre)
     return NormPlan(centre, spline)
@@ -172,7 +173,12 @@ def _unit_plan(config: BertConfig, seen: Span) -> NormPlan:
     smallest, largest = seen
     top = math.ceil(math.log2(2 * largest))
     spline = _row_spline(
-        lambda u: np.maximum(u, smallest / 8) ** -0.5, top, 2 * UNIT_CENTRE_SCALE, UNIT_SCALE, (smallest / 2, largest)
+        lambda u: np.maximum(u, smallest / 8) ** -0.5,
+        top,
+        2 * UNIT_CENTRE_SCALE,
+        UNIT_SCALE,
+        (smallest / 2, largest),
+        flag_below=True,
     )
     return NormPlan(UNIT_CENTRE_SCALE, spline)
 
@@ -185,7 +191,9 @@ def _reciprocal(length: int) -> Spline:
     return _row_spline(lambda u: 1 / np.maximum(u, math.exp(-w) / 2), top, EXP_SCALE, scale, used)
 
 
-def _row_spline(f: Function, top: int, scale: int, out_scale: int, used: Span) -> Spline:
+def _row_spline(
+    f: Function, top: int, scale: int, out_scale: int, used: Span, flag_below: bool = False
+) -> Spline:
     """A look-up of 16 bits by DPF over [0, 2^top], one a row, of the lowest degree that is accurate enough.
 
     Each degree costs 13 bytes an element of the row that is scaled.
@@ -194,7 +202,12 @@ def _row_spline(f: Function, top: int, scale: int, out_scale: int, used: Span) -
     best: Spline | None = None
     for degree in (1, 2, 3):
         # More position bits cost coefficient bits: take the best.
-        made = [fit(f, window, degree=degree, fraction=b, scale=out_scale, relative=True, used=used) for b in (6, 7, 8)]
+        made = [
+            fit(
+                f, window, degree=degree, fraction=b, scale=out_scale, relative=True, used=used, flag_below=flag_below
+            )
+            for b in (6, 7, 8)
+        ]
         spline = min(made, key=_total_error)
         if best is None or _total_error(spline) < 0.9 * _total_error(best):
             best = spline

@@ -6,6 +6,7 @@ Checked on the streams that whole runs really draw: two loads, two jobs, and a s
 from __future__ import annotations
 
 import secrets
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from encoders import Parties, embedding_messages, loaded, small_model, start
 from recording import Recording, recording
 
@@ -33,14 +35,10 @@ def story() -> Iterator[tuple[Parties, list[tuple[int, Key, int]]]]:
     whose: dict[int, int] = {}
 
     def noted(self: prf.Correlation, *name: Any) -> np.ndarray:
-        import threading
-
         whose[threading.get_ident()] = self.me
         return draw(self, *name)
 
     def counted(key: bytes, step: int, chunk: int, length: int, kind: prf.Prf = "aes128ctr") -> np.ndarray:
-        import threading
-
         expanded.append((whose[threading.get_ident()], (key[:16], step, chunk), length))
         return expand(key, step, chunk, length, kind)
 
@@ -117,7 +115,7 @@ def test_shares_of_every_message_come_from_keys_of_their_own() -> None:
         keys.append(key[:16])
         return expand(key, step, chunk, length, kind)
 
-    secret = {name: deal.Secret(__import__("torch").zeros(3, dtype=__import__("torch").int64), 4) for name in "ab"}
+    secret = {name: deal.Secret(torch.zeros(3, dtype=torch.int64), 4) for name in "ab"}
     with mock.patch.object(deal, "expand", counted):
         parcels = [deal.deal(secret) for _ in range(3)]
     assert len(keys) == len(set(keys)) == 3 * 2 * 2

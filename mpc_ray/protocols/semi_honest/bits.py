@@ -91,13 +91,19 @@ class BitProducts:
     ``inputs`` (v, …, bytes) packed (D: None), ``shape`` theirs; ``terms``: tuples of input numbers. With masks m known
     to D and p = input XOR m opened to E0 and E1,
         ∏_{i in T} (p_i ⊕ m_i)  =  ⊕_{S ⊆ T} ∏_{i in T-S} p_i · ∏_{i in S} m_i,
-    where D deals the products of two or more masks. (The several-input AND of ABY2.0, USENIX Security 2021, with a dealer.)
+    where D deals the products of two or more masks. (The several-input AND of ABY2.0, USENIX Security 2021, with a
+    dealer.)
     1 round; E0 and E1 send the inputs' bytes each, D those of ``dealt_products(terms)`` inputs.
     Reveals nothing: each half of m is a stream that the receiver of p's half lacks, so p is uniform to it.
     """
 
     def __init__(
-        self, role: Role, inputs: Packed | None, shape: tuple[int, ...], terms: Sequence[tuple[int, ...]], what: str
+        self,
+        role: Role,
+        inputs: Packed | None,
+        shape: tuple[int, ...],
+        terms: Sequence[tuple[int, ...]],
+        what: str,
     ) -> None:
         self.role, self.terms, self.shape = role, terms, shape
         self._products = _mask_products(terms)
@@ -125,7 +131,9 @@ class BitProducts:
         known.update(zip(self._products, self._dealt.share(), strict=True))
         return [self._expanded(term, public, known) for term in self.terms]
 
-    def _expanded(self, term: tuple[int, ...], public: Packed, known: dict[tuple[int, ...], Packed]) -> Packed:
+    def _expanded(
+        self, term: tuple[int, ...], public: Packed, known: dict[tuple[int, ...], Packed]
+    ) -> Packed:
         total = np.zeros(self.shape[1:], np.uint8)
         for size in range(len(term) + 1):
             if size == 0 and not self.role.is_e0:

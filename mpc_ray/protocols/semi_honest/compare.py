@@ -165,4 +165,5 @@ def _parity(x: NDArray[np.uint16]) -> NDArray[np.uint8]:
     folded = (x ^ (x >> 8)).astype(np.uint8)
     for shift in (4, 2, 1):
         folded ^= folded >> shift
-    return folded & 1
+    folded &= 1
+    return folded

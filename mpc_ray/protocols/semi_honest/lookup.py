@@ -8,12 +8,17 @@ point function (Boyle, Gilboa, Ishai, CCS 2016), key_bytes(n) to each.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
+from mpc_ray.channel.meter import ONLINE
 from mpc_ray.functions.spline import Spline
+from mpc_ray.functions.window import Window
 from mpc_ray.kernels import dpf, lookup
 from mpc_ray.kernels.elementwise import add_open, polynomial_parts, powers
 from mpc_ray.kernels.lookup import PreparedTables
+from mpc_ray.protocols.semi_honest.open import Opening
 from mpc_ray.protocols.semi_honest.role import Dealt, Role
 
 PLAIN_BITS = 10  # above this many bits a DPF is smaller than the one-hot itself
@@ -26,7 +31,15 @@ class OneHot:
     hide it from whoever lacks the other root seed.
     """
 
-    def __init__(self, role: Role, position: torch.Tensor | None, count: int, n: int, what: str = "one-hot") -> None:
+    def __init__(
+        self,
+        role: Role,
+        position: torch.Tensor | None,
+        count: int,
+        n: int,
+        what: str = "one-hot",
+        phase: str = ONLINE,
+    ) -> None:
         self.role, self.n, self.count = role, n, count
         size = (1 << n) // 8
         if n <= PLAIN_BITS:
@@ -37,7 +50,7 @@ class OneHot:
             if role.is_d:
                 assert position is not None
                 e1, self.sign = lookup.deal_one_hot(self.e0, position)
-                role.send(role.e1, e1, what)
+                role.send(role.e1, e1, what, phase)
             return
         if role.is_d:
             assert position is not None
@@ -45,7 +58,7 @@ class OneHot:
             root1 = torch.from_numpy(role.bytes_with_e1("dpf root", 16 * count)).reshape(count, 16)
             keys, self.sign = dpf.generate(root0, root1, position, n)
             for evaluator in (role.e0, role.e1):
-                role.send(evaluator, keys.data, what)
+                role.send(evaluator, keys.data, what, phase)
             return
         self.root = torch.from_numpy(role.bytes_with_dealer("dpf root", 16 * count)).reshape(count, 16)
         self.arrival = role.expect(role.d, count * dpf.key_bytes(n))
@@ -74,16 +87,24 @@ class DealerProduct:
     8 more than that from D. Shapes (parts, *shape).
     """
 
-    def __init__(self, role: Role, parts: int, shape: tuple[int, ...], g: torch.Tensor | None, beta: torch.Tensor | None):
-        self.role = role
+    def __init__(
+        self,
+        role: Role,
+        parts: int,
+        shape: tuple[int, ...],
+        g: torch.Tensor | None,
+        beta: torch.Tensor | None,
+        phase: str = ONLINE,
+    ) -> None:
+        self.role, self.shape = role, shape
         full = (parts, *shape)
         if role.is_d:
             assert beta is not None
             a = role.with_e0("product", full) + role.with_e1("product", full)
             self.beta = beta.reshape(full)
             self.kappa = (self.beta * a).sum(0)
-            role.deal(self.beta, full, "beta")
-            role.deal(self.kappa, shape, "kappa")
+            role.deal(self.beta, full, "beta", phase=phase)
+            role.deal(self.kappa, shape, "kappa", phase=phase)
             return
         assert g is not None
         self._mine = g.reshape(full) - role.with_dealer("product", full)
@@ -92,6 +113,11 @@ class DealerProduct:
         self._beta: Dealt = role.deal(None, full, "beta")
         self._kappa: Dealt = role.deal(None, shape, "kappa")
         self._m: torch.Tensor | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether its round is over (D: always)."""
+        return self.role.is_d or self._arrival.ready
 
     @property
     def m(self) -> torch.Tensor:
@@ -118,26 +144,33 @@ def window_fraction(value: torch.Tensor, t: int, b: int) -> torch.Tensor:
     return (low >> (t - b) if t >= b else low << (b - t)).reshape(-1)
 
 
-def deal_index(role: Role, r: torch.Tensor | None, shape: torch.Size, t: int, n: int) -> OneHot:
-    """The one-hot for an opening begun in this round. D passes its mask r."""
-    position = window_index(r, t, n) if r is not None else None
-    return OneHot(role, position, shape.numel(), n)
+def deal_index(role: Role, opening: Opening, window: Window) -> OneHot:
+    """The one-hot at the mask's index in ``window``, for an opening begun in this round."""
+    position = window_index(opening.r, window.t, window.n) if role.is_d else None
+    return OneHot(role, position, opening.shape.numel(), window.n, phase=opening.phase)
 
 
-def spline_product(
-    role: Role, spline: Spline, one_hot: OneHot, c: torch.Tensor | None, r: torch.Tensor | None, shape: torch.Size
-) -> DealerProduct:
-    """f(c - r) by ``spline``: begins the one round that multiplies the signs and powers of r̂ in.
+@dataclass
+class SplineProduct:
+    """f at an opened argument, begun in this round. ``flag``: how many cells below the calibrated range, 0 or 1."""
 
-    c must be opened with the window's low already subtracted. Bytes an element: (d+1)·8 from E0 and E1 each,
-    (d+2)·8 from D.
+    value: DealerProduct
+    flag: DealerProduct | None
+
+
+def spline_product(role: Role, spline: Spline, one_hot: OneHot, opening: Opening) -> SplineProduct:
+    """f(x) by ``spline`` for an opening of x - low: begins the round that multiplies signs and powers of r̂ in.
+
+    Bytes an element: (d+1)·8 from E0 and E1 each, (d+2)·8 from D; with a flag 8 and 16 more.
     """
-    window, parts = spline.window, spline.degree + 1
+    window, parts, shape = spline.window, spline.degree + 1, tuple(opening.shape)
     if role.is_d:
-        assert r is not None
-        beta = powers(one_hot.sign, window_fraction(r, window.t, spline.fraction), spline.degree)
-        return DealerProduct(role, parts, tuple(shape), None, beta)
-    assert c is not None
-    sums = one_hot.sums(window_index(c, window.t, window.n), spline.prepared)
-    g = polynomial_parts(sums, window_fraction(c, window.t, spline.fraction))
-    return DealerProduct(role, parts, tuple(shape), g, None)
+        beta = powers(one_hot.sign, window_fraction(opening.r, window.t, spline.fraction), spline.degree)
+        value = DealerProduct(role, parts, shape, None, beta, opening.phase)
+        flag = DealerProduct(role, 1, shape, None, one_hot.sign, opening.phase) if spline.flags is not None else None
+        return SplineProduct(value, flag)
+    sums = one_hot.sums(window_index(opening.c, window.t, window.n), spline.prepared)
+    position = window_fraction(opening.c, window.t, spline.fraction)
+    value = DealerProduct(role, parts, shape, polynomial_parts(sums[:, :parts].contiguous(), position), None)
+    flag = DealerProduct(role, 1, shape, sums[:, parts], None) if spline.flags is not None else None
+    return SplineProduct(value, flag)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mpc_ray.channel.meter import OFFLINE
 from mpc_ray.kernels import histogram
 from mpc_ray.kernels.elementwise import pack_bits, unpack_bits
 from mpc_ray.protocols.semi_honest.lookup import OneHot
@@ -64,13 +65,13 @@ class ZeroTest:
         self._modulus = (1 << bits) - 1
         if role.is_d:
             r = (self._mask(role.bytes_with_e0) + self._mask(role.bytes_with_e1)) & self._modulus
-            self._one_hot = OneHot(role, r, self._count, bits, "zero test")
+            self._one_hot = OneHot(role, r, self._count, bits, "zero test", OFFLINE)
             return
         assert counts is not None
         self._mine = (counts.reshape(-1).to(torch.int64) + self._mask(role.bytes_with_dealer)) & self._modulus
         role.send(role.other, pack_bits(self._mine, bits), "count")
         self._arrival = role.expect(role.other, -(-self._count * bits // 8))
-        self._one_hot = OneHot(role, None, self._count, bits, "zero test")
+        self._one_hot = OneHot(role, None, self._count, bits, "zero test", OFFLINE)
 
     def _mask(self, stream: object) -> torch.Tensor:
         raw = stream("count mask", self._count * 2)  # type: ignore[operator]

@@ -28,15 +28,14 @@ def scaled_rows(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> 
     yield
     total = truncation.sum_of_squares()
     opening = open_masked(role, total, rows)
-    r = opening.r if role.is_d else None
     window = plan.rsqrt.window
     check_scale(window.scale, 2 * plan.centre_scale, f"{role.label}: sum of squares")
-    one_hot = deal_index(role, r, rows, window.t, window.n)
+    one_hot = deal_index(role, opening, window)
     checks.add(role, opening, window.t + window.n, centred=False)
     yield
-    c = None if role.is_d else opening.c
-    product = spline_product(role, plan.rsqrt, one_hot, c, r, rows)
-    scaled = RowScale(role, truncation, product, plan.rsqrt.degree + 1)
+    product = spline_product(role, plan.rsqrt, one_hot, opening)
+    checks.add_flag(role, product.flag)
+    scaled = RowScale(role, truncation, product.value, plan.rsqrt.degree + 1)
     yield
     return scaled
 

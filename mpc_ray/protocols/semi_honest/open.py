@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from mpc_ray.channel.meter import OFFLINE, ONLINE
 from mpc_ray.kernels.elementwise import add_open, mask_for_open
 from mpc_ray.protocols.runtime import Arrival, Protocol
 from mpc_ray.protocols.semi_honest.role import Role
@@ -18,6 +19,7 @@ class Opening:
 
     def __init__(self, shape: torch.Size, mine: torch.Tensor | None, arrival: Arrival | None, r: torch.Tensor | None):
         self.shape = shape
+        self.phase = ONLINE  # of what D deals for r: OFFLINE where r is free of D's own summand
         self._mine, self._arrival, self._r = mine, arrival, r
         self._c: torch.Tensor | None = None
 
@@ -51,7 +53,9 @@ def open_masked(role: Role, summand: torch.Tensor | None, shape: torch.Size, con
     """
     if role.is_d:
         r = role.with_e0("mask", shape) + role.with_e1("mask", shape)
-        return Opening(shape, None, None, r if summand is None else r - summand)
+        opening = Opening(shape, None, None, r if summand is None else r - summand)
+        opening.phase = OFFLINE if summand is None else ONLINE
+        return opening
     assert summand is not None
     mine = mask_for_open(summand, role.with_dealer("mask", shape), constant if role.is_e0 else 0)
     role.send(role.other, mine, "open")

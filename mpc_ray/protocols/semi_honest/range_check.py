@@ -7,6 +7,8 @@ half of the window d = h_c - h_r mod 2^K, K = 66 - m, is 0, 1 or 2; outside it i
 - otherwise P = d(d-1)(d-2) = (h_c³ - 3h_c² + 2h_c) + (6h_c - 3h_c² - 2)·h_r + 3(h_c - 1)·h_r² - h_r³ mod 2^K, zero inside;
   D deals h_r and h_r². K is cut to 16 bits, 4 bytes an element: what would alias lies 2^13 windows away, where the
   checks of the products before it strike.
+A function whose window begins at 0 (rsqrt of a sum of squares) has the lower half for what calibration saw, and a flag,
+one more table of the same look-up, for arguments below it.
 20 random 0/1 sums over each (layer, function) go, as shares, to the client alone, with the output: parties learn
 nothing, and a value outside is missed with probability 2^-20. 0 rounds. The outer quarters are still computed
 rightly; about half of the values there are reported.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,7 +26,7 @@ import torch
 from mpc_ray.correlation.prf import expand
 from mpc_ray.kernels.histogram import pick_bits
 from mpc_ray.kernels.subset import subset_sums
-from mpc_ray.protocols.semi_honest.lookup import OneHot
+from mpc_ray.protocols.semi_honest.lookup import DealerProduct, OneHot
 from mpc_ray.protocols.semi_honest.open import Opening
 from mpc_ray.protocols.semi_honest.role import Dealt, Role
 
@@ -40,7 +43,7 @@ class RangeChecks:
     enabled: bool = True
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
     bits: dict[str, int] = field(default_factory=dict)
-    _pending: list[tuple[str, _OneHot | _Polynomial]] = field(default_factory=list)
+    _pending: list[tuple[str, _Pending]] = field(default_factory=list)
 
     def add(self, role: Role, opening: Opening, m: int, centred: bool = True) -> None:
         """Check an opening begun in this round, which opens x - low with window 2^m; D deals now.
@@ -51,16 +54,23 @@ class RangeChecks:
             return
         bits = min(66 - m, HIGH_BITS)
         h = _high(opening.r, m, bits) if role.is_d else None
-        pending: _OneHot | _Polynomial
+        pending: _Pending
         if bits <= ONE_HOT_BITS:
-            one_hot = OneHot(role, h.reshape(-1) if h is not None else None, opening.shape.numel(), bits, "range check")
+            one_hot = OneHot(role, h.reshape(-1) if h is not None else None, opening.shape.numel(), bits, "range check", opening.phase)
             pending = _OneHot(role, opening, m, bits, centred, one_hot)
         else:
             nbytes = -(-bits // 8)
-            share = role.deal(h, opening.shape, "range check", nbytes)
-            square = role.deal(h * h if h is not None else None, opening.shape, "range check", nbytes)
+            share = role.deal(h, opening.shape, "range check", nbytes, opening.phase)
+            square = role.deal(h * h if h is not None else None, opening.shape, "range check", nbytes, opening.phase)
             pending = _Polynomial(role, opening, m, bits, centred, h, share, square)
-        label = role.label
+        self._append(role.label, pending)
+
+    def add_flag(self, role: Role, flag: DealerProduct | None) -> None:
+        """Check the flag of a spline whose product was begun in this round: 1 where the argument was too small."""
+        if self.enabled and flag is not None:
+            self._append(role.label, _Flag(role, flag))
+
+    def _append(self, label: str, pending: _Pending) -> None:
         if self.bits.get(label, pending.sum_bits) != pending.sum_bits:
             label = f"{label} ({pending.sum_bits} bits)"
         self.bits.setdefault(label, pending.sum_bits)  # named here: the program's order is the same at all parties
@@ -70,9 +80,9 @@ class RangeChecks:
 
     def _settle_ready(self) -> None:
         """Fold in what has arrived, so that openings need not be kept to the end of the job."""
-        waiting = [(label, p) for label, p in self._pending if not p.opening.ready]
+        waiting = [(label, p) for label, p in self._pending if not p.ready]
         for label, pending in self._pending:
-            if pending.opening.ready:
+            if pending.ready:
                 self._fold(label, pending)
         self._pending = waiting
 
@@ -83,7 +93,7 @@ class RangeChecks:
         self._pending.clear()
         return {label: (bits, self.sums[label]) for label, bits in self.bits.items()}
 
-    def _fold(self, label: str, p: _OneHot | _Polynomial) -> None:
+    def _fold(self, label: str, p: _Pending) -> None:
         values = p.summand().reshape(-1)
         # The coefficients are public coins: they decide what is detected, not what is learned.
         key = hashlib.sha256(b"mpc-ray range check" + self.job).digest()
@@ -91,6 +101,37 @@ class RangeChecks:
         total = subset_sums(values, words, SUMS) & ((1 << p.sum_bits) - 1)
         before = self.sums.get(label)
         self.sums[label] = total if before is None else (before + total) & ((1 << p.sum_bits) - 1)
+
+
+class _Pending(Protocol):
+    """A check begun in some round. ``summand`` once it is ``ready``: this party's summand, mod 2^sum_bits."""
+
+    role: Role
+
+    @property
+    def sum_bits(self) -> int: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    def summand(self) -> torch.Tensor: ...
+
+
+@dataclass
+class _Flag:
+    """0 or 1, out of a look-up."""
+
+    role: Role
+    flag: DealerProduct
+    sum_bits: int = HIGH_BITS
+
+    @property
+    def ready(self) -> bool:
+        return self.flag.ready
+
+    def summand(self) -> torch.Tensor:
+        share = self.flag.share()
+        return torch.zeros(self.flag.shape, dtype=torch.int64) if share is None else share
 
 
 @dataclass
@@ -104,6 +145,10 @@ class _OneHot:
     centred: bool
     one_hot: OneHot
     sum_bits: int = 1
+
+    @property
+    def ready(self) -> bool:
+        return self.opening.ready
 
     def summand(self) -> torch.Tensor:
         """This party's XOR share of [d not in {0, 1, 2}], int64 (mod 2)."""
@@ -133,6 +178,10 @@ class _Polynomial:
     @property
     def sum_bits(self) -> int:
         return self.bits
+
+    @property
+    def ready(self) -> bool:
+        return self.opening.ready
 
     def summand(self) -> torch.Tensor:
         """This party's summand of P, int64; only its low K bits mean anything."""

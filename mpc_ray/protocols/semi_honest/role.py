@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from mpc_ray.channel.meter import ONLINE
 from mpc_ray.correlation.prf import PRIVATE
 from mpc_ray.kernels.elementwise import pack_low_bytes, unpack_low_bytes
 from mpc_ray.protocols.runtime import Arrival, Runtime
@@ -84,14 +85,16 @@ class Role:
 
     # -- messages --------------------------------------------------------------------------------------
 
-    def send(self, peer: int, data: torch.Tensor | np.ndarray, what: str) -> None:
-        self.runtime.send(peer, data, f"{self.function}/{what}", self.layer)
+    def send(self, peer: int, data: torch.Tensor | np.ndarray, what: str, phase: str = ONLINE) -> None:
+        self.runtime.send(peer, data, f"{self.function}/{what}", self.layer, phase)
 
     def expect(self, peer: int, length: int) -> Arrival:
         return self.runtime.expect(peer, length)
 
-    def deal(self, value: torch.Tensor | None, shape: Sequence[int], what: str, nbytes: int = 8) -> Dealt:
+    def deal(self, value: torch.Tensor | None, shape: Sequence[int], what: str, nbytes: int = 8, phase: str = ONLINE) -> Dealt:
         """D hands out a 2-of-2 sharing of ``value`` mod 2^(8·nbytes); evaluators pass None.
+
+        ``phase``: OFFLINE if the value depends on nothing but D's randomness, so that it could be dealt ahead.
 
         E0's half is expanded from S_k, E1 receives value - half: a one-time pad under S_k, which E1 lacks.
         0 rounds of its own, D sends nbytes an element.
@@ -105,7 +108,7 @@ class Role:
             return Dealt(tuple(shape), nbytes, half=half)
         assert value is not None
         rest = value.reshape(-1) - half
-        self.send(self.e1, pack_low_bytes(rest, nbytes) if nbytes < 8 else rest, what)
+        self.send(self.e1, pack_low_bytes(rest, nbytes) if nbytes < 8 else rest, what, phase)
         return Dealt(tuple(shape), nbytes)
 
 

@@ -114,7 +114,8 @@ def exp_below_maximum(
         eta = torch.from_numpy(role.private_bytes("eta", rows).astype(np.int64)) & (turns - 1)
         shifted = r + (eta << fine).unsqueeze(-1)
     code = Thermometer(role, bucket, (rows, n), buckets, plan.count_bits)
-    one_hot = deal_index(role, shifted, shape, cell_bit, group.exp.bits)
+    position = window_index(shifted, cell_bit, group.exp.bits) if shifted is not None else None
+    one_hot = OneHot(role, position, shape.numel(), group.exp.bits)
     yield
     counts = None
     if not role.is_d:
@@ -157,14 +158,12 @@ def _weighted_values(
     total = open_masked(role, None if e is None else e.sum(-1), shape[:-1])
     window = plan.reciprocal.window
     check_scale(window.scale, EXP_SCALE, f"{role.label}: row sum")
-    r = total.r if role.is_d else None
-    one_hot = deal_index(role, r, total.shape, window.t, window.n)
+    one_hot = deal_index(role, total, window)
     yield
     z = matmul(role.runtime.me, resharing.result(), v)
     context = Truncation(role, z, z.scale - plan.context_scale)
     checks.add(role, context.opening, PRODUCT_BITS + 1)
-    c = None if role.is_d else total.c
-    inverse = spline_product(role, plan.reciprocal, one_hot, c, r, total.shape)
+    inverse = spline_product(role, plan.reciprocal, one_hot, total).value
     scaled = RowScale(role, context, inverse, plan.reciprocal.degree + 1)
     yield
     return (yield from reshare(role, scaled.share(), z.shape, plan.scale))

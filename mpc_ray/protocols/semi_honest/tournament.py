@@ -1,7 +1,8 @@
 """Exact maximum and argmax along an axis: a tournament of exact comparisons.
 
 Every level compares neighbours, d = left - right, and keeps left - [d < 0]·d; the index goes with it. Between levels
-the values stay 2-of-2 at E0 and E1, so a level costs 4 rounds and only the end is reshared. Ties: the lowest index wins.
+the values stay 2-of-2 at E0 and E1, so a level costs 4 rounds and only the end is reshared. Of equal entries the first
+wins.
 Nobody learns anything: every message is one of ``compare``, ``select`` and ``reshare``.
 """
 

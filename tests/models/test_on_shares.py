@@ -1,0 +1,151 @@
+"""Models of many shapes on three real parties: embeddings equal the plain ones, and rare rows are told apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpc_ray.errors import RangeExceeded
+from mpc_ray.models import bert, query
+from mpc_ray.models.bert_float import encoder_float, forward
+from mpc_ray.models.export import Export, export_encoder
+from mpc_ray.models.pooling import normalized, pooling_vector
+from mpc_ray.models.statistics import observe, observe_encoder
+from mpc_ray.models.synthetic import peer_weights, random_bert
+from mpc_ray.models.weights import Array, BertModel, make_encoder, make_model
+
+LENGTHS = (1, 2, 5, 14, 16)
+
+
+def texts(count: int, vocab: int = 128) -> list[list[int]]:
+    return [
+        [2, *np.random.default_rng(i).integers(5, vocab, max(0, LENGTHS[i % 5] - 2)).tolist(), 3][: LENGTHS[i % 5]]
+        for i in range(count)
+    ]
+
+
+SAMPLE = texts(200)
+ROWS = SAMPLE[:5]
+
+
+def exported(model: BertModel, lengths: tuple[int, ...] = (16,)) -> Export:
+    tables = model.embeddings
+    return export_encoder(
+        model.encoder,
+        observe(model, SAMPLE),
+        lengths,
+        gain=tables.norm_gain,
+        bias=tables.norm_bias,
+        normalize=model.normalize,
+    )
+
+
+def plain(model: BertModel, rows: list[list[int]]) -> Array:
+    hidden = [forward(model, [row])[-1][0] for row in rows]
+    out = np.array([pooling_vector(model.pooling, len(x)) @ x for x in hidden])
+    return normalized(out) if model.normalize else out
+
+
+def far(a: Array, b: Array) -> tuple[float, float]:
+    """Largest 1 - cosine, and mean error over the mean size."""
+    cosine = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    return float((1 - cosine).max()), float(np.abs(a - b).mean() / np.abs(b).mean())
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"hidden": 128, "heads": 2, "ffn": 512},
+        {"hidden": 64, "heads": 4, "ffn": 256, "layers": 4},
+        {"hidden": 16, "heads": 1, "ffn": 16, "layers": 1},
+        {"hidden": 48, "heads": 12, "ffn": 32},
+        {"activation": "relu"},
+        {"activation": "silu"},
+        {"activation": "gelu_tanh"},
+        {"normalize": False},
+        {"pooling": "cls", "normalize": False},
+        {"pooling": "lasttoken"},
+        {"pooling": "weightedmean"},
+        {"pooling": "mean_sqrt_len", "normalize": False},
+        {"eps": 1e-5, "activation": "relu", "pooling": "cls"},
+    ],
+    ids=lambda shape: " ".join(f"{k}={v}" for k, v in shape.items()),
+)
+def test_embeddings_equal_the_plain_ones(trio: Any, shape: dict[str, Any]) -> None:
+    model = random_bert(**shape)
+    export = exported(model)
+    trio.load(export)
+    got = query.embeddings(model, ROWS, trio.run(query.embedding_secrets(model, export, ROWS, 16)))
+    turned, error = far(got, plain(model, ROWS))
+    assert turned < 5e-7 and error < 1e-3
+
+
+def scaled(model: BertModel, **factors: float) -> BertModel:
+    """The same model with some of its weights multiplied."""
+    layers = [
+        dataclasses.replace(layer, **{name: getattr(layer, name) * factor for name, factor in factors.items()})
+        for layer in model.layers
+    ]
+    return make_model(
+        make_encoder(model.config, layers), model.embeddings, pooling=model.pooling, normalize=model.normalize
+    )
+
+
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {"q_weight": 5.0},
+        {"ffn1_weight": 30.0},
+        {"ffn2_weight": 100.0},
+        {"ffn2_weight": 0.01, "o_weight": 0.01},
+        {"ffn_norm_gain": 4.0},
+    ],
+    ids=str,
+)
+def test_weights_of_other_sizes(trio: Any, factors: dict[str, float]) -> None:
+    """Sharp attention, windows of 11 bits, large and small residuals: scales and windows follow."""
+    model = scaled(random_bert(layers=1, seed=1), **factors)
+    export = exported(model)
+    trio.load(export)
+    got = query.embeddings(model, ROWS, trio.run(query.embedding_secrets(model, export, ROWS, 16)))
+    turned, error = far(got, plain(model, ROWS))
+    assert turned < 2e-6 and error < 2e-3
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_a_bare_encoder_on_embedded_input(trio: Any, length: int) -> None:
+    encoder, x = peer_weights(2, 32, 4, 48, length)
+    export = export_encoder(encoder, observe_encoder(encoder, x), (length,))
+    trio.load(export)
+    got = query.result(trio.run(query.hidden_secrets(x[None]), "hidden"))
+    assert np.abs(got[0] - encoder_float(encoder, x)).mean() < 5e-4
+
+
+def test_hidden_states_after_the_embedding_norm(trio: Any) -> None:
+    model = random_bert(seed=2)
+    export = exported(model, (16,))
+    trio.load(export)
+    shared = query.embedding_secrets(model, export, [SAMPLE[4]], 16)
+    got = query.result(trio.run({"x": shared["x"]}, "hidden"))
+    assert np.abs(got - forward(model, [SAMPLE[4]])[-1]).mean() < 5e-4
+
+
+def test_an_input_outside_the_calibrated_range_is_named(trio: Any) -> None:
+    """Calibrated with scores a tenth as wide: the text ends in an error that names the layer, not in garbage."""
+    model = random_bert(seed=3)
+    observed = observe(model, SAMPLE)
+    layer = observed.layers[1]
+    narrow = dataclasses.replace(layer, ffn_input=tuple(v / 10 for v in layer.ffn_input))
+    observed = dataclasses.replace(observed, layers=(observed.layers[0], narrow))
+    tables = model.embeddings
+    export = export_encoder(
+        model.encoder, observed, (16,), gain=tables.norm_gain, bias=tables.norm_bias, normalize=True
+    )
+    trio.load(export)
+    answers = trio.run(query.embedding_secrets(model, export, ROWS, 16))
+    assert query.outside(answers)[0] == f"{bert.layer_name(1)}/activation"
+    with pytest.raises(RangeExceeded, match="layer 1/activation"):
+        query.result(answers)
