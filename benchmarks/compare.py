@@ -3,9 +3,10 @@
     python benchmarks/compare.py --shape minilm --runs 3
 
 The peer is spu_encoder.py (SecretFlow SPU 0.9.5, ABY3, three processes over loopback) in an environment of its own,
-.venv-peer, which is made when it is missing (a few minutes of downloads: it brings its own jax). Both work on the
-same random weights and the same input, weights and input secret; both clocks start at shared input and stop at shared output.
-They take turns, because times on a busy or throttled machine drift: quote ratios, with this run's JSON beside them.
+.venv-peer, which is made when it is missing (a few minutes of downloads: it brings its own jax). Both work on
+the same random weights and the same input, weights and input secret; both clocks start at shared input and stop at
+shared output.
+They take turns, because times on a busy machine drift: quote ratios, with this run's JSON beside them.
 
 The peer's process starts anew for each of its runs, so its time is that of a first pass. mpc-ray's ``seconds`` are the
 median of passes after one to warm up; ``first`` compares first passes with first passes.
@@ -56,10 +57,9 @@ def run_peer(python, shape, seq):
 
 
 def run_ours(shape, seq, passes, launcher):
-    return last_json([
-        sys.executable, "-P", "-m", "mpc_ray.cli.main", "bench", "encoder", "--shape", shape, "--seq", seq,
-        "--batch", 1, "--weights", "random", "--launcher", launcher, "--tls", "--range-check", "--runs", passes, "--json",
-    ])  # fmt: skip
+    program = [sys.executable, "-P", "-m", "mpc_ray.cli.main", "bench", "encoder"]
+    what = ["--shape", shape, "--seq", seq, "--batch", 1, "--weights", "random", "--runs", passes]
+    return last_json([*program, *what, "--launcher", launcher, "--tls", "--range-check", "--json"])
 
 
 def comparison(peer, ours):
@@ -70,7 +70,10 @@ def comparison(peer, ours):
 
     rows = {
         "seconds": (median(peer, lambda r: r["seconds"]), median(ours, lambda r: r["seconds_median"])),
-        "seconds, first pass": (median(peer, lambda r: r["seconds"]), median(ours, lambda r: r["first_seconds"])),
+        "seconds, first pass": (
+            median(peer, lambda r: r["seconds"]),
+            median(ours, lambda r: r["first_seconds"]),
+        ),
         "bytes sent by one party": (
             median(peer, lambda r: r["party0_bytes_sent"]),
             median(ours, lambda r: max(r["bytes_sent"])),
@@ -83,8 +86,14 @@ def comparison(peer, ours):
             median(peer, lambda r: max(r["peak_rss_bytes"])),
             median(ours, lambda r: max(r["peak_rss_bytes"])),
         ),
-        "mean error": (median(peer, lambda r: r["mean_abs_error"]), median(ours, lambda r: r["mean_abs_error"])),
-        "largest error": (median(peer, lambda r: r["max_abs_error"]), median(ours, lambda r: r["max_abs_error"])),
+        "mean error": (
+            median(peer, lambda r: r["mean_abs_error"]),
+            median(ours, lambda r: r["mean_abs_error"]),
+        ),
+        "largest error": (
+            median(peer, lambda r: r["max_abs_error"]),
+            median(ours, lambda r: r["max_abs_error"]),
+        ),
     }
     return {name: {"peer": a, "ours": b, "ratio": a / b} for name, (a, b) in rows.items()}
 
@@ -96,7 +105,9 @@ def show(shape, seq, rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", choices=SHAPES, default="minilm")
     parser.add_argument("--seq", type=int, default=128)
     parser.add_argument("--runs", type=int, default=3, help="turns: the peer once, mpc-ray once")

@@ -16,14 +16,14 @@ import time
 
 import numpy as np
 import torch
+
+import mpc_ray
 from mpc_ray.bench.machine import machine
 from mpc_ray.bench.passage import SENTENCES
 from mpc_ray.model import DEMO_MODEL, model_folder
-from mpc_ray.models.bert_float import batches, encoder_layer, embed_tokens, layer_tensors, tokenizer_of
+from mpc_ray.models.bert_float import batches, embed_tokens, encoder_layer, layer_tensors, tokenizer_of
 from mpc_ray.models.load import load_bert
 from mpc_ray.models.pooling import normalized, pooling_vector
-
-import mpc_ray
 
 # Dollars. A virtual core of a compute-optimised cloud machine costs about 0.04 to 0.05 an hour on demand; traffic is
 # free or 0.01 to 0.02 a GB within a region, about 0.02 between regions of one provider, about 0.09 to the internet.
@@ -54,14 +54,20 @@ def fastest(call, runs):
     return best, result
 
 
-def per_million(seconds_each, gigabytes_each, cores, core_hour):
-    """Dollars for a million sentences, by where the parties stand."""
-    computing = seconds_each / 3600 * cores * core_hour
-    return {place: 1e6 * (computing + gigabytes_each * price) for place, price in TRAFFIC.items()}
+def computing(seconds_each, cores, core_hour):
+    """Dollars for the machine's time on a million sentences."""
+    return 1e6 * seconds_each / 3600 * cores * core_hour
+
+
+def traffic(gigabytes_each):
+    """Dollars for what a million sentences send between the parties, by where these stand."""
+    return {place: 1e6 * gigabytes_each * price for place, price in TRAFFIC.items()}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sentences", type=int, default=64)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--launcher", default="ray", choices=("ray", "processes"))
@@ -82,10 +88,8 @@ def main():
         gigabytes = sum(model.report.bytes_sent) / 1e9 / len(texts)
     drift = float(np.max(1 - (plain * private).sum(1) / np.linalg.norm(private, axis=1)))
     each = {"plaintext": plain_s / len(texts), "on shares": private_s / len(texts)}
-    dollars = {
-        "plaintext": per_million(each["plaintext"], 0.0, cores, a.core_hour),
-        "on shares": per_million(each["on shares"], gigabytes, cores, a.core_hour),
-    }
+    machines = {name: computing(seconds, cores, a.core_hour) for name, seconds in each.items()}
+    sent = traffic(gigabytes)
     found = {
         "model": DEMO_MODEL,
         "sentences": len(texts),
@@ -95,15 +99,22 @@ def main():
         "slowdown": each["on shares"] / each["plaintext"],
         "gigabytes_per_sentence": gigabytes,
         "prices": {"core_hour": a.core_hour, "gigabyte": TRAFFIC, "cores": cores},
-        "dollars_per_million": dollars,
+        "dollars_per_million": {"computing": machines, "traffic between the parties": sent},
         "max_one_minus_cosine": drift,
         "machine": machine(),
     }
     print(f"\n{len(texts)} sentences, {found['tokens']} tokens, {cores} cores", file=sys.stderr)
     for name, seconds in each.items():
-        print(f"  {name:12} {1 / seconds:10.2f} sentences/s", file=sys.stderr)
-        for place, price in dollars[name].items():
-            print(f"  {'':12} {price:10.2f} dollars a million, {place}", file=sys.stderr)
+        print(
+            f"  {name:10} {1 / seconds:9.2f} sentences/s {machines[name]:9.2f} dollars a million",
+            file=sys.stderr,
+        )
+    print(
+        f"  and for {1000 * gigabytes:.1f} MB a sentence between the parties, dollars a million:",
+        file=sys.stderr,
+    )
+    for place, price in sent.items():
+        print(f"  {place:30} {price:9.2f}", file=sys.stderr)
     print(json.dumps(found))
 
 

@@ -70,7 +70,9 @@ def recompute(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dump", help="what `mpc-ray bench encoder --dump` wrote")
     try:
         mean, largest = recompute(parser.parse_args().dump)

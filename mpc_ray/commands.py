@@ -161,10 +161,12 @@ class Party:
     def _in_step(self, work: Callable[[Message], Message], message: Message) -> Message:
         """What all three do together: a party that fails ends its channel, so that its peers stop at once."""
         try:
-            return work(message)
+            answer = work(message)
         except BaseException as error:
             self.fail(error)
             raise
+        answer.header["worn"] = self.channel.worn()
+        return answer
 
     def fail(self, error: BaseException) -> None:
         """End the channel: peers see EOF, and this party refuses further work. The first error wins."""

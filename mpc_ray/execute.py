@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,9 @@ class Executor:
         runtime = self.runtime
         inputs = receive(runtime.me, header, message.tensors)
         program = bert.Program(
-            len(model.plan.layers), model.plan.embedding_norm is not None and not header.get("normalised"), str(header["output"])
+            len(model.plan.layers),
+            model.plan.embedding_norm is not None and not header.get("normalised"),
+            str(header["output"]),
         )
         _check_inputs(model.plan, program, inputs)
         job = bytes.fromhex(header["job"])
@@ -115,7 +118,11 @@ class Executor:
         runtime.clock = 1  # the client's message was the first of the chain
         checks = RangeChecks(job, bool(header.get("range_check", True)))
         blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
-        tap = (lambda place, rows: trace.append((place, summand(rows)))) if header.get("trace") else bert.unheard
+
+        def tap(place: str, rows: Shared) -> None:
+            if header.get("trace"):
+                trace.append((place, summand(rows)))
+
         output = runtime.run(bert.encode(blocks, program, inputs["x"], self.progress, tap))
         assert isinstance(output, Summand)
         tensors = {"output": (output.value + self._zero_share(0, output.value.shape)).numpy()}
@@ -137,7 +144,9 @@ class Executor:
         first, second = (draw(i % 3, purpose, ZERO_SHARE_ROLE, step, 0, tuple(shape)) for i in (me, me + 1))
         return first - second
 
-    def _report(self, header: Mapping[str, Any], output: Summand, labels: list[Any], seconds: float) -> dict[str, Any]:
+    def _report(
+        self, header: Mapping[str, Any], output: Summand, labels: list[Any], seconds: float
+    ) -> dict[str, Any]:
         runtime = self.runtime
         counts = runtime.channel.meter.snapshot()
         return {
@@ -178,7 +187,7 @@ def model_shares(me: int, plan: EncoderPlan, shares: Mapping[str, Shared]) -> Mo
             down=linear(f"{at}/down", p.down_scale, ACTIVATION_SCALE, HIDDEN_SCALE),
             query_key_scale=QUERY_KEY_SCALE,
             value_scale=p.value_scale,
-            softmax=lambda n, masked, i=i: plan.softmax(i, n, masked),
+            softmax=partial(plan.softmax, i),
             attention_norm=p.attention_norm,
             activation=p.activation,
             ffn_norm=p.ffn_norm,
@@ -204,21 +213,35 @@ def _compare(runtime: Runtime, own: bytes) -> Protocol[None]:
     yield
     for peer, arrival in arrivals.items():
         if arrival.bytes().tobytes() != own:
-            raise HelloMismatch(f"party {peer} was given another public record of the model", remedy="share the model again")
+            raise HelloMismatch(
+                f"party {peer} was given another public record of the model", remedy="share the model again"
+            )
 
 
 def _check_inputs(plan: EncoderPlan, program: bert.Program, inputs: Mapping[str, Shared]) -> None:
     x = inputs.get("x")
     if x is None or len(x.shape) != 3 or x.shape[2] != plan.hidden or 0 in x.shape:
         found = None if x is None else tuple(x.shape)
-        raise InputError(f"embedded rows have shape {found}, not (batch, length, {plan.hidden})", remedy="share them anew")
+        raise InputError(
+            f"embedded rows have shape {found}, not (batch, length, {plan.hidden})", remedy="share them anew"
+        )
     b, n, _ = x.shape
     if n not in plan.reciprocals:
-        raise InputError(f"no plan for a padded length of {n}", remedy=f"pad to one of {sorted(plan.reciprocals)}")
-    scale = plan.embedding_norm.centre_scale if program.embedding_norm and plan.embedding_norm else HIDDEN_SCALE
+        raise InputError(
+            f"no plan for a padded length of {n}", remedy=f"pad to one of {sorted(plan.reciprocals)}"
+        )
+    scale = (
+        plan.embedding_norm.centre_scale if program.embedding_norm and plan.embedding_norm else HIDDEN_SCALE
+    )
     wanted = {"x": (x.shape, scale), "mask": ((b, n), SCORE_SCALE), "pooling": ((b, 1, n), POOL_SCALE)}
     if program.output == "embedding" and "pooling" not in inputs:
         raise InputError("an embedding needs the client's shares of pooling weights", remedy="share them too")
     for name, value in inputs.items():
-        if name not in wanted or (tuple(value.shape), value.scale) != (tuple(wanted[name][0]), wanted[name][1]):
-            raise InputError(f"{name[:40]}: shape {tuple(value.shape)} at scale {value.scale} does not fit", remedy="share it anew")
+        if name not in wanted or (tuple(value.shape), value.scale) != (
+            tuple(wanted[name][0]),
+            wanted[name][1],
+        ):
+            raise InputError(
+                f"{name[:40]}: shape {tuple(value.shape)} at scale {value.scale} does not fit",
+                remedy="share it anew",
+            )

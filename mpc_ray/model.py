@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from mpc_ray.channel import Message
+from mpc_ray.config import Config
 from mpc_ray.errors import ConfigError, InputError, ModelError, RangeExceeded
 from mpc_ray.models import query
 from mpc_ray.models.bert import Program
@@ -25,9 +26,7 @@ from mpc_ray.models.shadow import Drift, ShadowReport, drifts, float_rows, merge
 from mpc_ray.models.tokenize import group_by_bucket
 from mpc_ray.models.weights import Array, BertModel
 from mpc_ray.report import JobReport, Report, job_report
-
-if TYPE_CHECKING:
-    from mpc_ray.session import Session
+from mpc_ray.sharing.deal import Secret
 
 BATCH_TOKENS = 512  # padded tokens in one job: bounds a party's memory
 DEMO_MODEL = "all-MiniLM-L6-v2"
@@ -47,10 +46,23 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
     return Path(str(package.__file__)).parent / "model"
 
 
+class Parties(Protocol):
+    """What a model needs of its session (``mpc_ray.session.Session``)."""
+
+    config: Config
+    progress: Callable[[str, float], None]
+
+    def share(self, name: str, make: Callable[[], Sequence[Message]]) -> list[Message]: ...
+
+    def run(self, make: Callable[[bytes, int], Sequence[Message]]) -> list[Message]: ...
+
+    def forget(self, name: str) -> None: ...
+
+
 class Model:
     """Made by ``Session.load``. ``report`` is of the last call, and so is ``drift`` in shadow mode."""
 
-    def __init__(self, session: Session, bert: BertModel, export: Export, lengths: Sequence[int]) -> None:
+    def __init__(self, session: Parties, bert: BertModel, export: Export, lengths: Sequence[int]) -> None:
         self.name = f"{bert.config.name}-{bert.digest[:12]}"
         self.bert, self.export = bert, export
         self.report = Report(())
@@ -74,7 +86,9 @@ class Model:
         traced: list[tuple[Drift, ...]] = []
         self.drift = None
         limit = self.bert.config.max_positions
-        for length, members in group_by_bucket([len(row) for row in rows], self._lengths, limit=limit).items():
+        for length, members in group_by_bucket(
+            [len(row) for row in rows], self._lengths, limit=limit
+        ).items():
             size = max(1, BATCH_TOKENS // length)
             for start in range(0, len(members), size):
                 chosen = members[start : start + size]
@@ -90,13 +104,16 @@ class Model:
         return out
 
     def shadow(self, texts: Sequence[str], *, truncate: bool = False) -> ShadowReport:
-        """How far every layer is from float on ``texts``; ``embed`` in a session with ``shadow`` keeps the same in ``drift``.
+        """How far every layer is from float on ``texts``; ``embed`` in shadow mode keeps the same in ``drift``.
 
-        A text that leaves the calibrated range is part of the report here, no error; later texts are then not run. Raises
-        ConfigError unless the session was opened with ``shadow=True``: the parties give hidden states away only then.
+        A text that leaves the calibrated range is part of the report here, no error; later texts are then not run.
+        Raises ConfigError unless the session was opened with ``shadow=True``: the parties give hidden states away
+        only then.
         """
         if not self._session.config.shadow:
-            raise ConfigError("this session's parties do not trace their layers", remedy="open it with shadow=True")
+            raise ConfigError(
+                "this session's parties do not trace their layers", remedy="open it with shadow=True"
+            )
         try:
             self.embed(texts, truncate=truncate)
         except RangeExceeded:
@@ -110,7 +127,7 @@ class Model:
         """Have the parties drop their shares."""
         self._session.forget(self.name)
 
-    def _job(self, shared: dict[str, query.Secret], output: str) -> Callable[[bytes, int], list[Message]]:
+    def _job(self, shared: dict[str, Secret], output: str) -> Callable[[bytes, int], list[Message]]:
         config = self._session.config
         return lambda job, attempt: query.run_messages(
             shared, self.name, job, attempt, output, config.range_check, config.shadow
@@ -120,7 +137,9 @@ class Model:
         given = float_input(self.bert, batch, length)
         program = Program(self.bert.config.layers, True, "embedding")
         return drifts(
-            query.traced(answers), float_rows(self._folded, self.bert.config, program, given), given.real.numpy()
+            query.traced(answers),
+            float_rows(self._folded, self.bert.config, program, given),
+            given.real.numpy(),
         )
 
     @cached_property
@@ -128,13 +147,15 @@ class Model:
         return fold(self.bert.encoder, self.bert.embeddings.norm_gain, self.bert.embeddings.norm_bias)
 
 
-def load(session: Session, path: str | os.PathLike[str], texts: Sequence[str] | None = None) -> Model:
+def load(session: Parties, path: str | os.PathLike[str], texts: Sequence[str] | None = None) -> Model:
     """Import, calibrate (or find a stored calibration), plan, share. ``texts``: the user's own, for calibration too."""
     progress = session.progress
     progress("importing the model", 0.0)
     bert = load_bert(model_folder(path))
     observed = observed_for(
-        bert, texts=texts, progress=lambda done, total: progress("calibrating (once for a model)", done / total)
+        bert,
+        texts=texts,
+        progress=lambda done, total: progress("calibrating (once for a model)", done / total),
     )
     progress("fitting tables", 0.0)
     lengths = bucket_lengths(session.config.buckets, bert.config.max_positions)

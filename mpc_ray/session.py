@@ -144,7 +144,10 @@ class Session:
         with self._lock:
             for attempt in (0, 1):
                 try:
-                    return self._exchange(self._ready(), make(job, attempt), self._job_timeout_s)
+                    answers = self._exchange(self._ready(), make(job, attempt), self._job_timeout_s)
+                    if any(answer.header.get("worn") for answer in answers):
+                        self._drop()  # a TLS key near its bound: the next call starts new parties with new ones
+                    return answers
                 except PeerLost:
                     if attempt or not self.retry:
                         raise

@@ -159,4 +159,4 @@ def test_digest_covers_exactly_what_parties_must_agree_on() -> None:
 
 def test_digest_is_32_bytes_and_the_same_in_every_process() -> None:
     digest = Config().digest()
-    assert digest.hex() == "cf49bf689e46c6688b41a3d4b2d53b0b089f781c46e542fcd6bbc70b67aed65e"
+    assert digest.hex() == "3ac077c7cc79618c5b08953d8112b740295e8a248ace222b217ab51010c6df3a"

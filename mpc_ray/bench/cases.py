@@ -122,10 +122,11 @@ def _lookup(op: str, size: Size) -> Case:
     """One table of 256 entries at a secret index, no polynomial: whole numbers, so the result is exact."""
     window = window_around(0.0, 128.0, RESULT_SCALE, 1.0)
     table = np.random.default_rng(1).integers(-1000, 1000, 1 << window.n)
-    x = np.random.default_rng(0).integers(0, 128, size)
+    index = np.random.default_rng(0).integers(0, 128, size)
     spline = Spline(window, torch.from_numpy(table).reshape(1, -1), 0, 0, 0.0, 0.0)
-    expected = table[x - round(window.low)].astype(np.float64)
-    return Case(op, size, "spline", {"x": _secret(x, window.scale)}, _plan(activation=spline), expected)
+    expected = table[index - round(window.low)].astype(np.float64)
+    secret = _secret(index.astype(np.float64), window.scale)
+    return Case(op, size, "spline", {"x": secret}, _plan(activation=spline), expected)
 
 
 def _row(op: str, size: Size) -> Case:
@@ -134,17 +135,22 @@ def _row(op: str, size: Size) -> Case:
     power = {"reciprocal": -1.0, "rsqrt": -0.5}[op]
     window = window_around(0.0, high, 34, high / 2**15)
     spline = fit(
-        lambda u: np.maximum(u, low / 4) ** power, window, degree=1, fraction=6, scale=22, relative=True, used=(low, high)
+        lambda u: np.maximum(u, low / 4) ** power,
+        window,
+        degree=1,
+        fraction=6,
+        scale=22,
+        relative=True,
+        used=(low, high),
     )
     x = np.exp(np.random.default_rng(0).uniform(np.log(low), np.log(high), size))
     return Case(op, size, "spline", {"x": _secret(x, window.scale)}, _plan(activation=spline), x**power)
 
 
 def _layer_norm(op: str, size: Size) -> Case:
-    rows, hidden = size
     x = centred(_normal(size))
     variance = (x * x).mean(-1, keepdims=True)
-    plan = _plan(hidden=hidden, variance=(float(variance.min()), float(variance.max())))
+    plan = _plan(hidden=size[1], variance=(float(variance.min()), float(variance.max())))
     return Case(op, size, "layer_norm", {"x": _secret(x, 54)}, plan, x / np.sqrt(variance + EPS))
 
 
@@ -155,7 +161,9 @@ def _softmax(op: str, size: Size) -> Case:
     q *= d**-0.5
     scores = q @ k.transpose(0, 2, 1)
     e = np.exp(scores - scores.max(-1, keepdims=True))
-    plan = _plan(length=n, scores=(float(scores.min()), float(scores.max())), values=float((e @ np.abs(v)).max()))
+    plan = _plan(
+        length=n, scores=(float(scores.min()), float(scores.max())), values=float((e @ np.abs(v)).max())
+    )
     secrets = {
         "x": _secret(q, QUERY_KEY_SCALE),
         "k": _secret(k, QUERY_KEY_SCALE),
@@ -192,7 +200,11 @@ def _plan(
     observed = Observed("", "bench ops", 1, length, length, None, (seen,), None, None)
     config = BertConfig("ops", 1, hidden, 1, 2 * hidden, length, 0, 0, EPS, "gelu")
     plan = plan_encoder(config, observed, (length,))
-    return plan if activation is None else replace(plan, layers=(replace(plan.layers[0], activation=activation),))
+    return (
+        plan
+        if activation is None
+        else replace(plan, layers=(replace(plan.layers[0], activation=activation),))
+    )
 
 
 def _secret(x: Array, scale: int) -> Secret:

@@ -14,8 +14,8 @@ from mpc_ray.models.weights import Array, Layer
 
 
 def write_dump(path: Path, work: Workload, output: Array) -> None:
-    """A .npz: "config" (JSON), "input" and "output" (batch, seq, hidden), "norm gain" and "norm bias" where the input is
-    still to be normalised, and "layer I/NAME" for every array, matrices as (in, out).
+    """A .npz: "config" (JSON), "input" and "output" (batch, seq, hidden), "norm gain" and "norm bias" where the input
+    is still to be normalised, and "layer I/NAME" for every array, matrices as (in, out).
 
     float32 where that is exact. Read by benchmarks/recompute.py. Raises InputError if the file cannot be written.
     """
@@ -27,7 +27,11 @@ def write_dump(path: Path, work: Workload, output: Array) -> None:
         "activation": config.activation,
         "weights": work.weights,
     }
-    arrays: dict[str, np.ndarray] = {"config": np.array(json.dumps(constants)), "input": work.x, "output": output}
+    arrays: dict[str, np.ndarray] = {
+        "config": np.array(json.dumps(constants)),
+        "input": work.x,
+        "output": output,
+    }
     if work.norm is not None:
         arrays["norm gain"], arrays["norm bias"] = map(_narrowed, work.norm)
     for i, layer in enumerate(work.encoder.layers):

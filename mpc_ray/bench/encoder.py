@@ -1,10 +1,10 @@
 """One pass of an encoder on shares, measured: seconds, bytes, rounds, memory, error.
 
-The clock starts when a party has its shares of the embedded input and stops when it has its summand of the last hidden
-state; ``seconds`` of a run is that of the slowest party. So it holds everything the parties do and send for this input, the
-dealing of correlated randomness included; it leaves out what the client does (tokens, embedding, sharing: ``embed_seconds``),
-the shares' way to the parties, and the model's import and sharing, which are done once. ``wall_seconds`` is what the client
-saw of the same runs, from the call to the last answer, its own sharing included.
+The clock starts when a party has its shares of the embedded input and stops when it has its summand of the last
+hidden state; ``seconds`` of a run is that of the slowest party. So it holds everything the parties do and send for
+this input, the dealing of correlated randomness included; it leaves out what the client does (tokens, embedding,
+sharing: ``embed_seconds``), the shares' way to the parties, and the model's import and sharing, which are done once.
+``wall_seconds`` is what the client saw of the same runs, from the call to the last answer, its own sharing included.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Passes:
         self.reports.append(job_report(answers, batch, length))
         first, last = self.reports[0], self.reports[-1]
         if (first.bytes_sent, first.rounds) != (last.bytes_sent, last.rounds):
-            raise MpcError("two runs of one input differ in bytes or rounds", remedy="report this as a defect")
+            raise MpcError(
+                "two runs of one input differ in bytes or rounds", remedy="report this as a defect"
+            )
 
     def costs(self) -> dict[str, Any]:
         """Time, bytes and rounds, as every benchmark states them."""
@@ -122,11 +124,11 @@ class EncoderJob:
 def measure(
     shape: Shape,
     *,
+    config: Config,
     seq: int,
     batch: int = 1,
     runs: int = 3,
     weights: str | None = None,
-    config: Config | None = None,
     dump: Path | None = None,
     progress: Progress = lambda what, part: None,
     debug: bool = False,
@@ -138,7 +140,6 @@ def measure(
 
     Raises InputError for sizes it cannot take, RangeExceeded if the input leaves a window, and what Session raises.
     """
-    config = config or Config()
     check_setup(config, runs)
     load = machine()["load"]
     with Session(config=config, progress=progress, debug=debug) as session:  # first: it may refuse the device

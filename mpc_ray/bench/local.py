@@ -43,7 +43,9 @@ def _lookups(repeats: int) -> dict[str, float]:
     n, tables, count = 8, 4, 1 << 16
     prepared = lookup.prepare(_uniform(tables, 1 << n))
     bits, c = _uniform(count, (1 << n) // 64).view(torch.uint8), _uniform(count)
-    return {"lookup_ns": _best(lambda: lookup.lookup_sums(bits, c, prepared), repeats) * 1e9 / (count * tables)}
+    return {
+        "lookup_ns": _best(lambda: lookup.lookup_sums(bits, c, prepared), repeats) * 1e9 / (count * tables)
+    }
 
 
 def _points(repeats: int) -> dict[str, float]:

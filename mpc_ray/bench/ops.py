@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mpc_ray.bench.cases import Case, case_of
@@ -20,22 +20,20 @@ EXECUTOR = "mpc_ray.bench.ops_party:OpsExecutor"
 
 
 def measure_ops(
-    names: list[str],
+    wanted: Sequence[tuple[str, str | None]],
     *,
-    size: str | None = None,
+    config: Config,
     runs: int = 3,
-    config: Config | None = None,
     progress: Progress = lambda what, part: None,
     debug: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Functions of ``cases.OPS`` one after the other in one session, a JSON object for each.
+    """Functions of ``cases.OPS`` at a size (None: their own), one by one in one session: a JSON object for each.
 
     ``rounds`` are those between the parties. Raises InputError for a function or size that there is not, and what
     Session raises.
     """
-    config = config or Config()
     check_setup(config, runs)
-    cases = [case_of(name, size) for name in names]
+    cases = [case_of(name, size) for name, size in wanted]
     load = machine()["load"]
     with Session(config=config, progress=progress, debug=debug, executor=EXECUTOR) as session:
         for case in cases:
@@ -59,7 +57,7 @@ def _passes(session: Session, case: Case, runs: int, progress: Progress) -> Pass
     def messages(job: bytes, attempt: int) -> list[Message]:
         nonlocal sharing
         started = time.perf_counter()
-        header = {
+        header: dict[str, Any] = {
             "cmd": "run",
             "op": case.program,
             "axis": case.axis,

@@ -1,7 +1,8 @@
 """A party's side of ``mpc-ray bench ops``: one function on shares, and nothing else.
 
-It takes the place of the product's Executor in a session of its own, so a function is measured under the same launchers,
-channels and counts as a model. What a party would do once, when it loads a model, is done before the clock starts.
+It takes the place of the product's Executor in a session of its own, so a function is measured under the same
+launchers, channels and counts as a model. What a party would do once, when it loads a model, is done before the clock
+starts.
 """
 
 from __future__ import annotations
@@ -61,12 +62,14 @@ class OpsExecutor:
         return self.load(message)
 
     def run(self, message: Message) -> Message:
-        """Function ``op`` of the header on the shares, rows cut into thirds as in a model. The answer holds a summand."""
+        """Function ``op`` of the header on the shares, rows cut into thirds as in a model; a summand comes back."""
         header: Mapping[str, Any] = message.header
         runtime = self.runtime
         prepare = PROGRAMS.get(str(header["op"]))
         if prepare is None:
-            raise InputError(f"unknown function {str(header['op'])[:40]!r}", remedy=f"one of {', '.join(PROGRAMS)}")
+            raise InputError(
+                f"unknown function {str(header['op'])[:40]!r}", remedy=f"one of {', '.join(PROGRAMS)}"
+            )
         tables = {k.removeprefix("public/"): v for k, v in message.tensors.items() if k.startswith("public/")}
         plan = from_record(header["record"], tables)
         inputs = receive(runtime.me, header, message.tensors)

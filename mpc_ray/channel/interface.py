@@ -41,6 +41,9 @@ class Channel(Protocol):
     def close(self) -> None:
         """Flush, end the threads, close the connections. Calling it twice is allowed."""
 
+    def worn(self) -> bool:
+        """Whether a connection's key nears its bound, so that the parties should dial again before the next job."""
+
     def fail(self, error: BaseException) -> None:
         """End the channel with ``error``; the first error wins, and both peers see it at once."""
 

@@ -50,6 +50,10 @@ class _Around:
         """As the inner channel."""
         self._channel.close()
 
+    def worn(self) -> bool:
+        """As the inner channel."""
+        return self._channel.worn()
+
     def fail(self, error: BaseException) -> None:
         """As the inner channel."""
         self._channel.fail(error)

@@ -35,17 +35,22 @@ Weights = Annotated[
 ]
 Dump = Annotated[
     Path | None,
-    typer.Option("--dump", metavar="FILE.npz", help="write input, weights and output, to recompute the error"),
+    typer.Option(
+        "--dump", metavar="FILE.npz", help="write input, weights and output, to recompute the error"
+    ),
 ]
 RangeCheck = Annotated[
     bool | None,
-    typer.Option("--range-check/--no-range-check", help="check that no value leaves its window", show_default=False),
+    typer.Option(
+        "--range-check/--no-range-check", help="check that no value leaves its window", show_default=False
+    ),
 ]
 OpName = Annotated[
     str, typer.Option("--op", metavar="NAME", help="a function, `all` of them, or `kernels`: this core alone")
 ]
 OpSize = Annotated[
-    str | None, typer.Option("--size", metavar="AxBxC", help="such as 128x768x768; default: the function's own")
+    str | None,
+    typer.Option("--size", metavar="AxBxC", help="such as 128x768x768; default: the function's own"),
 ]
 
 
@@ -149,16 +154,13 @@ def ops(
         from mpc_ray.cli.steps import Steps
         from mpc_ray.errors import InputError
 
-        names = list(OPS) if op == "all" else [op]
+        wanted = [(name, None) for name in OPS] if op == "all" else [(op, size)]
         if size is not None and op in ("all", "kernels"):
             raise InputError(f"{op} takes no --size", remedy="name one function with --op")
         found: list[dict[str, Any]] = []
         if op != "kernels":
             with Steps(out.notes) as steps:
-                measured = measure_ops(
-                    names, size=size, runs=runs, config=settings, progress=steps, debug=debug
-                )
-                found = list(measured)
+                found = list(measure_ops(wanted, runs=runs, config=settings, progress=steps, debug=debug))
         if op not in ("all", "kernels"):
             said = found[0]
         else:
@@ -205,7 +207,15 @@ def _show_ops(console: Console, found: list[dict[str, Any]], kernels: dict[str, 
 
     if found:
         table = _table("functions on shares")
-        for name in ("function", "size", "seconds", "bytes, largest party", "rounds", "error, mean", "largest"):
+        for name in (
+            "function",
+            "size",
+            "seconds",
+            "bytes, largest party",
+            "rounds",
+            "error, mean",
+            "largest",
+        ):
             table.add_column(name, justify="left" if name in ("function", "size") else "right")
         for r in found:
             table.add_row(

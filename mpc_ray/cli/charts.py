@@ -61,7 +61,7 @@ def stacked(
     scale = (WIDTH - left - right) / (max(totals.values(), default=0.0) or 1.0)
     body = []
     for index, (label, parts) in enumerate(rows.items()):
-        y, x = 4 + index * (BAR + GAP), left
+        y, x = 4 + index * (BAR + GAP), float(left)
         body.append(_label(left, y, label))
         for name, kind in kinds.items():
             value = parts.get(name, 0.0)
@@ -103,12 +103,16 @@ def dots(title: str, description: str, labels: Sequence[str], series: Sequence[D
     for exponent in range(low, high + 1, step):
         x = at(10.0**exponent)
         body.append(f'<line class="grid" x1="{x:.1f}" y1="2" x2="{x:.1f}" y2="{bottom}"/>')
-        body.append(f'<text class="soft" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">1e{exponent}</text>')
+        body.append(
+            f'<text class="soft" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">1e{exponent}</text>'
+        )
     for one in series:
         if one.bound is not None:
             x = at(one.bound)
             tip = _tip(f"bound of {one.name}: {one.bound:.0e}")
-            body.append(f'<line class="bound {one.kind}" x1="{x:.1f}" y1="2" x2="{x:.1f}" y2="{bottom}">{tip}</line>')
+            body.append(
+                f'<line class="bound {one.kind}" x1="{x:.1f}" y1="2" x2="{x:.1f}" y2="{bottom}">{tip}</line>'
+            )
     for index, label in enumerate(labels):
         y = 4 + index * row
         body.append(_label(left, y - 2, label))

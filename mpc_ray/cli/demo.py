@@ -114,7 +114,7 @@ def judge(outcome: Outcome) -> None:
 
     if not outcome.worst <= DRIFT_BOUND:
         raise ResultDrift(
-            f"a result on shares differs from plaintext by 1 - cosine = {outcome.worst:.1e}, more than {DRIFT_BOUND:.0e}",
+            f"a result on shares is off plaintext by 1 - cosine = {outcome.worst:.1e}, over {DRIFT_BOUND:.0e}",
             remedy="run with --shadow to see in which layer it begins",
         )
     if outcome.shadow is not None and (first := outcome.shadow.first_outside) is not None:

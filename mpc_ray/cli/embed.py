@@ -24,7 +24,7 @@ OutputFile = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="FILE.npy (float64, a row for each text) or FILE.jsonl (text and embedding a line); - is JSON lines on standard output",
+        help="FILE.npy (float64, a row a text) or FILE.jsonl (text and embedding a line); - for lines on stdout",
     ),
 ]
 
@@ -93,7 +93,9 @@ def embed(
             out.stream.write(json_lines(work.texts, vectors))
         else:
             show.vectors(out.console, work.texts, vectors, report)
-            out.console.print(f"written to {output.resolve()}" if output else "all numbers: --output FILE.npy, or --json")
+            out.console.print(
+                f"written to {output.resolve()}" if output else "all numbers: --output FILE.npy, or --json"
+            )
 
 
 def encode(suffix: str, chosen: Sequence[str], vectors: Array) -> bytes:

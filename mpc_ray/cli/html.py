@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 
 from mpc_ray.cli.charts import Bar, Dots, bars, dots, heat, legend, stacked
+from mpc_ray.cli.markup import details, section, table
 from mpc_ray.cli.outcome import (
     DRIFT_BOUND,
     FunctionCost,
@@ -79,10 +80,13 @@ def _trust(found: Outcome) -> str:
 def _tiles(found: Outcome) -> str:
     report = found.report
     tiles = [
-        (str(len(found.texts)), "sentences"),
+        (str(len(found.texts)), "sentence" if len(found.texts) == 1 else "sentences"),
         (duration(report.seconds), f"on shares; {duration(found.seconds['plaintext'])} in the clear"),
         (mb(max(report.bytes_sent)), "sent by the largest party, all phases"),
-        (str(report.rounds), f"rounds, in {len(report.jobs)} {'batch' if len(report.jobs) == 1 else 'batches'}"),
+        (
+            str(report.rounds),
+            f"rounds, in {len(report.jobs)} {'batch' if len(report.jobs) == 1 else 'batches'}",
+        ),
         (f"{found.worst:.1e}", "largest 1 − cosine to the plaintext result"),
     ]
     items = "".join(f"<li><b>{escape(value)}</b><span>{escape(what)}</span></li>" for value, what in tiles)
@@ -113,16 +117,16 @@ def _neighbours(found: Outcome) -> str:
                 found.cosines().tolist(),
             )
         )
-    parts.append(_table("Nearest neighbours", heads, rows, numbers=(0, 3, 4)))
+    parts.append(table("Nearest neighbours", heads, rows, numbers=(0, 3, 4)))
     if len(near) > MANY:
         parts.append(f"<p>The first {MANY} of {len(near)} sentences; --json gives all.</p>")
-    return _section(*parts)
+    return section(*parts)
 
 
 def _errors(found: Outcome) -> str:
     drifts = [one.drift for one in found.near()][:MANY]
     labels = [f"{i + 1}  {shown(found.texts, i, 30)}" for i in range(len(drifts))]
-    return _section(
+    return section(
         "<h2>How far from plaintext</h2>",
         "<p>1 − cosine between each embedding on shares and the same by the plaintext model. 1e-6 is the sixth "
         "decimal place: no ranking notices it. Beyond the dashed line the demo counts as failed.</p>",
@@ -151,12 +155,18 @@ def _shadow(report: ShadowReport) -> str:
         [d.place, f"{d.mean:.1e}", f"{d.mean_bound:.0e}", f"{d.largest:.1e}", f"{d.largest_bound:.0e}"]
         for d in report.drifts
     ]
-    return _section(
+    return section(
         "<h2>Shadow mode: drift by layer</h2>",
         f"<p>Difference between shares and float of every normalised row. {verdict}</p>",
         legend({s.name: s.kind for s in series}),
-        dots("Drift by layer", f"Mean and largest drift of {len(places)} places, with bounds.", places, series),
-        _details(_table("Drift by place", ["place", "mean", "bound", "largest", "bound"], rows, numbers=(1, 2, 3, 4))),
+        dots(
+            "Drift by layer", f"Mean and largest drift of {len(places)} places, with bounds.", places, series
+        ),
+        details(
+            table(
+                "Drift by place", ["place", "mean", "bound", "largest", "bound"], rows, numbers=(1, 2, 3, 4)
+            )
+        ),
     )
 
 
@@ -165,7 +175,9 @@ def _functions(found: Outcome) -> str:
     kinds = _kinds(cost.name for cost in costs)
     rest, wait = remainder(report), waiting(report)
     by_bytes = [Bar(c.name, c.nbytes, mb(c.nbytes), kinds[c.name]) for c in costs]
-    times = [Bar(c.name, c.seconds, duration(c.seconds), kinds[c.name]) for c in costs if c.seconds is not None]
+    times = [
+        Bar(c.name, c.seconds, duration(c.seconds), kinds[c.name]) for c in costs if c.seconds is not None
+    ]
     times.append(Bar("products, the rest", rest, duration(rest), REST))
     times.append(Bar("waiting for peers", wait, duration(wait), REST))
     rounds = [Bar(c.name, c.rounds, str(c.rounds), kinds[c.name]) for c in costs if c.rounds]
@@ -182,39 +194,48 @@ def _functions(found: Outcome) -> str:
         str(report.rounds),
     ]
     rows = [_row(c) for c in costs]
-    rows += [["matrix products and the rest", f"{rest:.2f}", "", ""], ["waiting for peers", f"{wait:.2f}", "", ""]]
-    return _section(
+    rows += [
+        ["matrix products and the rest", f"{rest:.2f}", "", ""],
+        ["waiting for peers", f"{wait:.2f}", "", ""],
+    ]
+    return section(
         "<h2>What it cost, by function</h2>",
         "<p>Bytes are counted where they are sent: all phases, frame headers included, before TLS.</p>",
         f'<div class="side">{"".join(charts)}</div>',
-        _details(_table("Costs by function", ["function", "seconds", "bytes", "rounds"], rows, (1, 2, 3), total)),
+        details(
+            table("Costs by function", ["function", "seconds", "bytes", "rounds"], rows, (1, 2, 3), total)
+        ),
     )
 
 
 def _layers(found: Outcome) -> str:
     report = found.report
     tables = {what: layer_table(report, what) for what in ("bytes", "seconds", "rounds")}
-    names = {"bytes": "Bytes sent, all three parties", "seconds": "Seconds of a party, mean", "rounds": "Rounds"}
-    present = [n for n in FUNCTIONS if any(n in row for table in tables.values() for row in table.values())]
-    others = sorted({n for table in tables.values() for row in table.values() for n in row} - set(present))
+    names = {
+        "bytes": "Bytes sent, all three parties",
+        "seconds": "Seconds of a party, mean",
+        "rounds": "Rounds",
+    }
+    present = [n for n in FUNCTIONS if any(n in row for rows in tables.values() for row in rows.values())]
+    others = sorted({n for rows in tables.values() for row in rows.values() for n in row} - set(present))
     kinds = _kinds([*present, *others])
     parts = ["<h2>What it cost, by layer</h2>", legend(kinds)]
-    for what, table in tables.items():
-        if not table:
+    for what, layers in tables.items():
+        if not layers:
             continue
         title, text = names[what], UNITS[what]
-        summary = "; ".join(f"{layer} {text(sum(row.values()))}" for layer, row in table.items())
-        rows = [
+        summary = "; ".join(f"{layer} {text(sum(row.values()))}" for layer, row in layers.items())
+        lines = [
             [layer, *(text(row[n]) if n in row else "" for n in kinds), text(sum(row.values()))]
-            for layer, row in table.items()
+            for layer, row in layers.items()
         ]
         heads = ["layer", *kinds, "total"]
         parts += [
             f"<h3>{title}</h3>",
-            stacked(f"{title}, by layer and function", summary, table, kinds, text),
-            _details(_table(f"{title} by layer", heads, rows, tuple(range(1, len(heads))))),
+            stacked(f"{title}, by layer and function", summary, layers, kinds, text),
+            details(table(f"{title} by layer", heads, lines, tuple(range(1, len(heads))))),
         ]
-    return _section(*parts)
+    return section(*parts)
 
 
 def _how(found: Outcome) -> str:
@@ -227,12 +248,13 @@ def _how(found: Outcome) -> str:
         "protocol": s.protocol,
         "parties": f"launcher {s.launcher}, device {s.device}, TLS {'on' if s.tls else 'off'}",
         "range checks": "on" if s.range_check else "off",
-        "what each party learned": "the model's architecture and public scales, and these padded lengths: " + lengths,
+        "what each party learned": "the model's architecture and public scales, and these padded lengths: "
+        + lengths,
         "bytes sent by party 0, 1, 2": sent,
         "the client waited": ", ".join(f"{what} {duration(value)}" for what, value in seconds.items()),
     }
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
-    return _section("<h2>How it was computed</h2>", f"<dl>{items}</dl>")
+    return section("<h2>How it was computed</h2>", f"<dl>{items}</dl>")
 
 
 def _row(cost: FunctionCost) -> list[str]:
@@ -247,42 +269,6 @@ def _kinds(names: Iterable[str]) -> dict[str, str]:
 
 def _list(rows: Sequence[Bar]) -> str:
     return "; ".join(f"{row.label} {row.text}" for row in rows)
-
-
-def _section(*parts: str) -> str:
-    return f"<section>\n{chr(10).join(parts)}\n</section>"
-
-
-def _details(content: str) -> str:
-    return f"<details><summary>The numbers</summary>{content}</details>"
-
-
-def _table(
-    caption: str,
-    heads: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    numbers: Sequence[int] = (),
-    total: Sequence[str] = (),
-) -> str:
-    def cells(row: Sequence[str]) -> str:
-        return "".join(
-            f'<th scope="row">{escape(cell)}</th>'
-            if i == 0 and 0 not in numbers
-            else f"<td{_number(i, numbers)}>{escape(cell)}</td>"
-            for i, cell in enumerate(row)
-        )
-
-    head = "".join(f'<th scope="col"{_number(i, numbers)}>{escape(h)}</th>' for i, h in enumerate(heads))
-    body = "".join(f"<tr>{cells(row)}</tr>" for row in rows)
-    foot = f"<tfoot><tr>{cells(total)}</tr></tfoot>" if total else ""
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody>{foot}</table></div>"
-    )
-
-
-def _number(index: int, numbers: Sequence[int]) -> str:
-    return ' class="n"' if index in numbers else ""
 
 
 def _now() -> str:

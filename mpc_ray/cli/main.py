@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 import mpc_ray
+from mpc_ray.cli import bench
 from mpc_ray.cli.demo import demo
 from mpc_ray.cli.doctor import doctor
 from mpc_ray.cli.embed import embed
@@ -41,8 +41,7 @@ app = typer.Typer(
 app.command(epilog=EXIT_CODES)(demo)
 app.command(epilog=EXIT_CODES)(embed)
 app.command(epilog=EXIT_CODES)(doctor)
-if importlib.util.find_spec("mpc_ray.cli.bench") is not None:
-    app.add_typer(importlib.import_module("mpc_ray.cli.bench").app, name="bench")
+app.add_typer(bench.app, name="bench")
 
 
 @app.callback(invoke_without_command=True)
@@ -71,6 +70,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         status = SIGNAL_EXIT
     except Exception as error:  # noqa: BLE001 - this is where errors end
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help says all
+            return 2
         return fail(error, as_json="--json" in flags, debug="--debug" in flags)
     if status == SIGNAL_EXIT:
         print("stopped", file=sys.stderr)

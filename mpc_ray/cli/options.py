@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,25 +16,33 @@ DEFAULT_MODEL = "all-MiniLM-L6-v2"
 Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="texts, each one argument")]
 TextFile = Annotated[
     Path | None,
-    typer.Option("--file", "-f", metavar="FILE", help="one text a line; - is standard input; blank lines are left out"),
+    typer.Option(
+        "--file", "-f", metavar="FILE", help="one text a line; - is standard input; blank lines are left out"
+    ),
 ]
 Truncate = Annotated[
     bool, typer.Option("--truncate", help="cut texts to the model's limit instead of refusing them")
 ]
 ModelPath = Annotated[
     str,
-    typer.Option("--model", "-m", metavar="PATH", help="a folder in Hugging Face layout, or a packaged model's name"),
+    typer.Option(
+        "--model", "-m", metavar="PATH", help="a folder in Hugging Face layout, or a packaged model's name"
+    ),
 ]
 CalibrateFile = Annotated[
     Path | None,
-    typer.Option("--calibrate", metavar="FILE", help="your own texts, one a line, to widen the calibration with"),
+    typer.Option(
+        "--calibrate", metavar="FILE", help="your own texts, one a line, to widen the calibration with"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output, for machines")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="YAML file of settings [MPC_CONFIG]", rich_help_panel=_SETTINGS),
+    typer.Option(
+        "--config", metavar="FILE", help="YAML file of settings [MPC_CONFIG]", rich_help_panel=_SETTINGS
+    ),
 ]
 Launcher = Annotated[
     str | None,
@@ -55,11 +63,13 @@ Device = Annotated[
 ]
 NumGpus = Annotated[
     float | None,
-    typer.Option("--num-gpus", metavar="N", help="GPUs that Ray reserves for each party", rich_help_panel=_SETTINGS),
+    typer.Option(
+        "--num-gpus", metavar="N", help="GPUs that Ray reserves for each party", rich_help_panel=_SETTINGS
+    ),
 ]
 Tls = Annotated[
     bool | None,
-    typer.Option("--tls/--no-tls", help="mutual TLS 1.3 between parties", rich_help_panel=_SETTINGS, show_default=False),
+    typer.Option("--tls/--no-tls", help="mutual TLS 1.3", rich_help_panel=_SETTINGS, show_default=False),
 ]
 Threads = Annotated[
     int | None,
@@ -67,7 +77,9 @@ Threads = Annotated[
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout", metavar="SECONDS", help="longest wait for a peer in a step", rich_help_panel=_SETTINGS),
+    typer.Option(
+        "--timeout", metavar="SECONDS", help="longest wait for a peer in a step", rich_help_panel=_SETTINGS
+    ),
 ]
 RayAddress = Annotated[
     str | None,
@@ -80,7 +92,7 @@ RayAddress = Annotated[
 ]
 
 
-def settings(config: Path | None, **flags: object) -> Config:
+def settings(config: Path | None, **flags: Any) -> Config:
     """The configuration of a run. Raises ConfigError that says which setting is wrong, and who set it."""
     from mpc_ray.config import load
 

@@ -207,12 +207,25 @@ def _unit(vectors: Array) -> Array:
 def mb(nbytes: float) -> str:
     """Bytes as megabytes (10^6), to three digits or so."""
     value = nbytes / 1e6
-    return f"{value:,.0f} MB" if value >= 100 else f"{value:.1f} MB" if value >= 1 else f"{value * 1000:,.1f} kB"
+    return (
+        f"{value:,.0f} MB" if value >= 100 else f"{value:.1f} MB" if value >= 1 else f"{value * 1000:,.1f} kB"
+    )
+
+
+def count(number: int, what: str) -> str:
+    """1 round, 2 rounds."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
     """Seconds for people."""
-    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1000:.0f} ms"
+    return (
+        f"{seconds:.1f} s"
+        if seconds >= 10
+        else f"{seconds:.2f} s"
+        if seconds >= 0.1
+        else f"{seconds * 1000:.0f} ms"
+    )
 
 
 def shown(texts: Sequence[str], index: int | None, width: int = 60) -> str:

@@ -93,7 +93,9 @@ def explain(error: BaseException) -> tuple[str, str, int]:
     """Cause, remedy and exit code of whatever ended the program."""
     if isinstance(error, MpcError):
         # The library speaks to Python; here the same thing is a flag.
-        remedy = error.remedy.replace("truncate=True", "--truncate").replace("mpc-ray … --calibrate", "--calibrate")
+        remedy = error.remedy.replace("truncate=True", "--truncate").replace(
+            "mpc-ray … --calibrate", "--calibrate"
+        )
         return _line(error.cause), _line(remedy), error.exit_code
     if isinstance(error, ImportError) and error.name:
         return (
@@ -120,7 +122,9 @@ def check_writable(path: Path, suffixes: tuple[str, ...]) -> None:
     if path.suffix not in suffixes:
         raise InputError(f"{path} ends in none of {', '.join(suffixes)}", remedy="the ending says the format")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise InputError(f"{path} cannot be written", remedy="name a file in a folder that exists and is yours")
+        raise InputError(
+            f"{path} cannot be written", remedy="name a file in a folder that exists and is yours"
+        )
 
 
 def write(path: Path, content: bytes) -> None:

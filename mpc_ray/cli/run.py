@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ class Run:
             "plaintext", lambda: embed(self.model.bert, self.work.texts, truncate=self.work.truncate)
         )
 
-    def _timed(self, name, call):  # type: ignore[no-untyped-def]
+    def _timed(self, name: str, call: Callable[[], Array]) -> Array:
         began = time.perf_counter()
         result = call()
         self.seconds[name] = time.perf_counter() - began

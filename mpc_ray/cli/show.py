@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mpc_ray.cli.outcome import function_costs, mb, remainder, shown, waiting
+from mpc_ray.cli.outcome import count, duration, function_costs, mb, remainder, shown, waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +32,8 @@ def outcome(console: Console, found: Outcome) -> None:
         shadow(console, found.shadow)
     s = found.setting
     console.print(
-        f"\n{len(found.texts)} sentences in {found.report.seconds:.1f} s on shares "
-        f"({found.seconds['plaintext']:.2f} s in the clear), under {s.protocol}, "
+        f"\n{count(len(found.texts), 'sentence')} in {found.report.seconds:.1f} s on shares "
+        f"({duration(found.seconds['plaintext'])} in the clear), under {s.protocol}, "
         f"{'with' if s.range_check else 'WITHOUT'} range checks."
     )
     console.print(f"largest 1 - cosine to the plaintext result: {found.worst:.1e}")
@@ -51,7 +51,11 @@ def _neighbours(console: Console, found: Outcome) -> None:
     for index, (text, one) in enumerate(zip(found.texts[:MANY], near, strict=False), 1):
         cosine = "–" if one.cosine is None else f"{one.cosine:.3f}"
         table.add_row(
-            str(index), shown((text,), 0, 200), shown(found.texts, one.neighbour, 200), cosine, f"{one.drift:.1e}"
+            str(index),
+            shown((text,), 0, 200),
+            shown(found.texts, one.neighbour, 200),
+            cosine,
+            f"{one.drift:.1e}",
         )
     console.print(table)
     if len(near) > MANY:
@@ -61,8 +65,8 @@ def _neighbours(console: Console, found: Outcome) -> None:
 def costs(console: Console, report: Report) -> None:
     """Time, bytes and rounds by function. Seconds are a party's mean, bytes those of all three."""
     table = _table("time, bytes and rounds by function")
-    for name, justify in (("function", "left"), ("seconds", "right"), ("bytes sent", "right"), ("", "left"), ("rounds", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("function", "seconds", "bytes sent", "", "rounds"):
+        table.add_column(name, justify="left" if name in ("function", "") else "right")
     rows = function_costs(report)
     most = max((row.nbytes for row in rows), default=0) or 1
     for row in rows:
@@ -73,7 +77,11 @@ def costs(console: Console, report: Report) -> None:
     table.add_row("waiting for peers", f"{waiting(report):.2f}", "", "", "", end_section=True)
     total = sum(report.bytes_sent)
     table.add_row(
-        "total", f"{report.seconds:.2f}", mb(total), f"largest party {mb(max(report.bytes_sent))}", str(report.rounds)
+        "total",
+        f"{report.seconds:.2f}",
+        mb(total),
+        f"largest party {mb(max(report.bytes_sent))}",
+        str(report.rounds),
     )
     console.print(table)
 
@@ -94,7 +102,9 @@ def shadow(console: Console, report: ShadowReport) -> None:
         )
     console.print(table)
     first = report.first_outside
-    console.print("every layer is inside its bound" if first is None else f"first outside its bound: {first.place}")
+    console.print(
+        "every layer is inside its bound" if first is None else f"first outside its bound: {first.place}"
+    )
     if report.outside:
         console.print(f"left the calibrated range: {', '.join(report.outside)}")
 
@@ -118,4 +128,6 @@ def _table(title: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    return Table(title=f"\n{title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    return Table(
+        title=f"\n{title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import TaskID
+    from rich.progress import Progress, TaskID
 
 COMPUTING = "computing on shares"
 
@@ -85,7 +85,7 @@ class Steps:
             self._bars.update(self._task, description=self._what, completed=1.0)
 
 
-def _bars(console: Console):  # type: ignore[no-untyped-def]
+def _bars(console: Console) -> Progress:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     return Progress(

@@ -26,7 +26,9 @@ SENTENCES = (
 )
 
 
-def read(given: Sequence[str] | None, file: Path | None, *, typed: bool = False, piped: bool = False) -> list[str]:
+def read(
+    given: Sequence[str] | None, file: Path | None, *, typed: bool = False, piped: bool = False
+) -> list[str]:
     """Texts of the arguments, then of ``file``, then typed in; with ``piped`` and none of these, standard input.
 
     An empty list if nobody gave anything. Raises InputError for an empty text or a source that holds none.

@@ -5,8 +5,8 @@ Seed ``S_i`` is held by P_{i-1} and P_i, the two holders of summand x_i. A strea
 HKDF-SHA-256, the last two into the nonce, so no (key, counter) pair can occur twice: a name that is asked for
 a second time raises. Both holders must ask for the same names with the same lengths.
 
-The key's info is ``mpc-ray stream|`` job (16 bytes) ``|`` attempt ``|`` purpose ``|`` role, numbers in decimal. It is read
-back in one way only: the job's length is fixed, an attempt and a role have no ``|``.
+The key's info is ``mpc-ray stream|`` job (16 bytes) ``|`` attempt ``|`` purpose ``|`` role, numbers in decimal. It
+can be read back in one way only: the job's length is fixed, an attempt and a role have no ``|``.
 
 PRF: AES-128-CTR (default) or ChaCha20, both from ``cryptography``.
 """
@@ -54,6 +54,7 @@ def expand(key: bytes, step: int, chunk: int, length: int, prf: Prf = "aes128ctr
 
 def keystream(key: bytes, block: bytes, length: int, prf: Prf = "aes128ctr") -> np.ndarray:
     """The cipher's key stream from the 16-byte counter block ``block`` on, uint8 of ``length``."""
+    cipher: Cipher[modes.CTR | None]
     if prf == "aes128ctr":
         cipher = Cipher(algorithms.AES(key[:16]), modes.CTR(block))
     elif prf == "chacha20":
@@ -62,7 +63,7 @@ def keystream(key: bytes, block: bytes, length: int, prf: Prf = "aes128ctr") -> 
         raise ValueError(f"unknown PRF {prf!r}")
     encryptor = cipher.encryptor()
     out = np.empty(length, np.uint8)
-    view = memoryview(out)
+    view = out.data
     for start in range(0, length, _PIECE):
         piece = min(_PIECE, length - start)
         zeros = _ZEROS if piece == _PIECE else memoryview(_ZEROS)[:piece]
@@ -96,11 +97,13 @@ class Correlation:
             raise ValueError("a party holds the seeds S_me and S_{me+1}, no others")
 
     def begin(self, job: bytes, attempt: int) -> None:
-        """Start an attempt of a job, named by 16 bytes. The same pair can never be started twice under the same seeds."""
+        """Start an attempt of a job, named by 16 bytes. A pair can never be started twice under the same seeds."""
         if len(job) != 16 or attempt < 0:
             raise ValueError("a job is named by 16 bytes, its attempts by numbers from 0")
         if (job, attempt) in self._begun:
-            raise MaskReused(f"job {job.hex()} attempt {attempt} was started before", remedy="use a new attempt")
+            raise MaskReused(
+                f"job {job.hex()} attempt {attempt} was started before", remedy="use a new attempt"
+            )
         self._begun.add((job, attempt))
         self._job, self._attempt = job, attempt
         self._keys.clear()

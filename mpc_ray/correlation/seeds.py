@@ -4,8 +4,8 @@ S = HKDF(a ‖ b; pair, session, HELLO digest), with a and b 32 fresh bytes of e
 (mutually authenticated, encrypted) channel. Fresh at every start, so nothing dealt before a crash, a retry
 or a restored disk image can ever be dealt again. One round, 32 bytes to each peer.
 
-What makes a seed unique and secret is a and b; session and digest only tie it to what HELLO compared, so the session may
-be left out where the digest covers it. Each is hashed with its length, so that no two pairs of them collide.
+What makes a seed unique and secret is a and b; session and digest only tie it to what HELLO compared, so the session
+may be left out where the digest covers it. Each is hashed with its length, so that no two pairs of them collide.
 """
 
 from __future__ import annotations

@@ -133,12 +133,14 @@ def mask_depth(low: float, high: float, bucket_log: int) -> float:
 def softmax_error(plan: SoftmaxPlan) -> tuple[float, float]:
     """(relative, absolute): |p̂ - p| ≤ relative·p + absolute·(1 + n·p) for rows of n scores.
 
-    Relative: exp's factors, once above and once below the line, and 1/sum. Absolute: an entry of exp's table is
-    rounded by 2^-15, and e once more at ``context_scale``, of a row's largest e, which may be as small as e^-w.
+    Relative: exp, above the line and below, and 1/sum. Exp's two factors are rounded to 2^-11 and may be as small as
+    e^(-h/2), h its cell; the positions they stand for to h·2^-13. Absolute: an entry of exp's table is rounded by 2^-15
+    and multiplied by up to e^h, and e is rounded once more at ``context_scale``; the row's largest e may be e^-w. Worst
+    cases, all at once: usual errors are ten times smaller.
     """
     h = 2.0 ** exp_plan(plan.buckets[0], plan.bucket_log).cell_log
-    factors = 2.0**-11 * math.exp(h / 2) + h * 2.0**-13
-    rounding = 2.0**-15 * math.exp(h / 2) + 2.0**-plan.context_scale
+    factors = 2.0**-10 * math.exp(h / 2) + h * 2.0**-12
+    rounding = 2.0**-15 * math.exp(h) + 2.0**-plan.context_scale
     return 2 * factors + plan.reciprocal.max_error, rounding * math.exp(plan.bucket)
 
 

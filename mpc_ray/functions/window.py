@@ -47,11 +47,12 @@ class Window:
 def window_around(low: float, high: float, scale: int, cell: float, room: float = 2.0) -> Window:
     """A window with cells of at most ``cell`` whose middle half holds [low, high] (``room`` times the span).
 
-    The width is a power of two; ``low`` is put on a multiple of the cell.
+    The width is a power of two. ``low`` is not moved to a multiple of the cell: where the range fills the middle half,
+    its upper end would fall outside, and the range check would flag it.
     """
     span = max(high - low, 2 * cell)
     width = 2.0 ** math.ceil(math.log2(room * span))
     n = max(3, round(math.log2(width / cell)))
     t = round(math.log2(width)) - n + scale
-    start = math.floor(((low + high) - width) / 2 / cell) * cell
+    start = (low + high - width) / 2
     return Window(start, n, t, scale)

@@ -56,7 +56,7 @@ def observed_for(
 
 
 def _covers(stored: str, wanted: str) -> bool:
-    """Without texts of the user's own, the owner's sample will do, and so will the standard one with anybody's texts."""
+    """Without texts of the user's own, the owner's sample will do, or the standard one with anybody's texts."""
     if wanted != _SAMPLE:
         return stored == wanted
     return not stored.startswith(_OURS) or stored == _SAMPLE or stored.startswith(f"{_SAMPLE}-")

@@ -1,7 +1,7 @@
 """The folded model in float64: the reference that shows what folding, padding and the order of blocks do alone.
 
-The same generator that runs on shares (``bert.encode``) runs here over plain tensors, so a difference from ``bert_float`` can
-only come from the folding. It differs from it by rounding of float64 alone.
+The same generator that runs on shares (``bert.encode``) runs here over plain tensors, so a difference from
+``bert_float`` can only come from the folding. It differs from it by rounding of float64 alone.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class FloatBlocks:
         return (torch.softmax(scores, -1) @ v).transpose(1, 2).reshape(b, n, width)
         yield
 
-    def residual_norm(self, a: torch.Tensor, h: torch.Tensor, layer: str, which: str) -> Protocol[torch.Tensor]:
+    def residual_norm(
+        self, a: torch.Tensor, h: torch.Tensor, layer: str, which: str
+    ) -> Protocol[torch.Tensor]:
         w = self._layer(layer)
         weight, bias = (w.out, w.out_bias) if which == bert.ATTENTION_OUT else (w.down, w.down_bias)
         return self._norm(torch.cat([a, h], -1) @ torch.from_numpy(weight) + torch.from_numpy(bias))

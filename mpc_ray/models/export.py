@@ -1,4 +1,4 @@
-"""The owner's side of a model: fold, plan, encode. What comes out is public record and secrets, neutral of any protocol.
+"""The owner's side of a model: fold, plan, encode: public record and secrets, neutral of any protocol.
 
 Secrets are ring tensors at scales that the plan fixes; parties make their own combinations of the shares at load.
 """

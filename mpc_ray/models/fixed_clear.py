@@ -1,8 +1,9 @@
-"""The exported model in fixed point, in the clear: every scale, table, truncation and wrap-around of the protocol, no shares.
+"""The exported model in fixed point, in the clear: scales, tables, truncations and wrap-around of the protocol.
 
-What differs from float here is the approximation; what differs between this and the parties' answer is their roundings
-alone, or else a defect of the protocol. Written from the formulas of docs/protocols.md over plain int64 tensors, with none of
-the protocol's own code. Owners run it; nothing in it is secret from them, so its masks need no cryptography.
+What differs from float here is the approximation; what differs between this and the parties' answer is their
+roundings alone, or else a defect of the protocol. Written from the formulas of docs/protocols.md over plain int64
+tensors, with none of the protocol's own code. Owners run it; nothing in it is secret from them, so its masks need no
+cryptography.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def floor_masks(shape: tuple[int, ...]) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class FixedBlocks:
-    """The block operations over ``Fixed``; ``secrets`` as in ``Export``, ``mask`` and ``pooling`` as the client shares them."""
+    """The block operations over ``Fixed``; 0 rounds.
+
+    ``secrets`` as in ``Export``, ``mask`` and ``pooling`` as the client shares them.
+    """
 
     plan: EncoderPlan
     secrets: Mapping[str, Secret]
@@ -60,7 +64,7 @@ class FixedBlocks:
 
     def attention(self, h: Fixed, layer: str) -> Protocol[Fixed]:
         index, plan = self._layer(layer)
-        b, n, width = h.value.shape
+        _, n, width = h.value.shape
         z = self._linear(h.value, f"{layer}/qkv", plan.qkv_scale)
         query_key = self._truncate(Fixed(z.value[..., : 2 * width], z.scale), QUERY_KEY_SCALE)
         values = self._truncate(Fixed(z.value[..., 2 * width :], z.scale), plan.value_scale)
@@ -75,7 +79,9 @@ class FixedBlocks:
         _, plan = self._layer(layer)
         first = which == bert.ATTENTION_OUT
         name, scale, norm = (
-            ("out", plan.out_scale, plan.attention_norm) if first else ("down", plan.down_scale, plan.ffn_norm)
+            ("out", plan.out_scale, plan.attention_norm)
+            if first
+            else ("down", plan.down_scale, plan.ffn_norm)
         )
         return self._rows(self._linear(torch.cat([a.value, h.value], -1), f"{layer}/{name}", scale), norm)
         yield
@@ -144,7 +150,9 @@ class FixedBlocks:
             total = total * v + table[j]
         return total
 
-    def _head(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: SoftmaxPlan, head: int) -> torch.Tensor:
+    def _head(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: SoftmaxPlan, head: int
+    ) -> torch.Tensor:
         """Attention of one head: q, k, v (b, n, d) → (b, n, d) at plan.scale."""
         scores = 2 * (q @ k.transpose(-1, -2)) - round(plan.low[head] * 2**plan.score_scale)
         if self.mask is not None:

@@ -60,8 +60,8 @@ class Observed:
     """Ranges over ``sequences`` texts of ``tokens`` tokens in all, the longest of ``longest``.
 
     ``digest`` is the model's; ``sample`` names the texts. ``embedding_norm``, ``pooled`` (largest |entry| of
-    the pooled vector, with weights that add up to 1) and ``pooled_square`` (its squared norm, before normalisation) are None for a bare
-    encoder.
+    the pooled vector, with weights that add up to 1) and ``pooled_square`` (its squared norm, before
+    normalisation) are None for a bare encoder.
     """
 
     digest: str

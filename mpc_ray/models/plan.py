@@ -1,7 +1,7 @@
 """The encoder's public parameters: a scale for every tensor, a window and tables for every function.
 
-Made by the model's owner from calibrated ranges, proved to fit the ring, sent to all parties with the model, and part of the
-digest that they compare. Nothing between a norm and the next product is truncated; the scales are what makes that
+Made by the model's owner from calibrated ranges, proved to fit the ring, sent to all parties with the model, and part
+of the digest that they compare. Nothing between a norm and the next product is truncated; the scales are what makes that
 possible (docs/protocols.md, Scales).
 """
 
@@ -115,7 +115,7 @@ def plan_encoder(
 
 def _layer_plan(where: str, config: BertConfig, seen: LayerRange) -> LayerPlan:
     root = config.head_size**0.5
-    largest = max(max(seen.query) / root, max(seen.key), max(seen.value))
+    largest = max(max(seen.query) / root, *seen.key, *seen.value)
     weighted = max(seen.weighted_value) * math.exp(2.0**BUCKET_LOG)
     value_scale = product_scale(f"{where}/attention values", weighted, 51) - EXP_SCALE - 1
     plain = [_score_window(f"{where}/softmax", s, 0.0) for s in seen.scores]
@@ -204,7 +204,14 @@ def _row_spline(
         # More position bits cost coefficient bits: take the best.
         made = [
             fit(
-                f, window, degree=degree, fraction=b, scale=out_scale, relative=True, used=used, flag_below=flag_below
+                f,
+                window,
+                degree=degree,
+                fraction=b,
+                scale=out_scale,
+                relative=True,
+                used=used,
+                flag_below=flag_below,
             )
             for b in (6, 7, 8)
         ]
@@ -224,20 +231,21 @@ def _total_error(spline: Spline) -> float:
 def _activation(where: str, name: str, seen: Span) -> tuple[int, Spline]:
     """(stored scale of the product, spline): degree 2, the window twice the span seen.
 
-    Cells of a quarter, and for relu, whose kink no polynomial follows, of 1/32 where 10 bits allow it; wider windows take
-    up to 12 bits (a distributed point function each), and then wider cells.
+    Cells of a quarter; for relu, whose kink no polynomial follows, all that 10 bits give and an eighth at most. Wide
+    windows take up to 12 bits (above 10 a distributed point function each), and then wider cells.
     """
     width = math.ceil(math.log2(2 * max(seen[1] - seen[0], 1.0)))
     scale = min(55, 62 - width)
     n = min(width + 2, WIDEST_BITS)
     if name == "relu":
-        n = max(n, min(width + 5, ONE_HOT_BITS))
+        n = max(min(width + 3, WIDEST_BITS), ONE_HOT_BITS)
     cell = math.ldexp(1.0, width - n)
     low = math.floor((seen[0] + seen[1] - math.ldexp(1.0, width)) / 2 / cell) * cell
     window = Window(low, n, width + scale - n, scale)
     prove_fits(f"{where}: window", window.width, scale, 63)
     made = [
-        fit(ACTIVATIONS[name], window, degree=2, fraction=b, scale=ACTIVATION_SCALE, used=seen) for b in (10, 11, 12)
+        fit(ACTIVATIONS[name], window, degree=2, fraction=b, scale=ACTIVATION_SCALE, used=seen)
+        for b in (10, 11, 12)
     ]
     return scale, min(made, key=_total_error)
 

@@ -39,7 +39,8 @@ def pooling_vector(pooling: Pooling, length: int, padded: int | None = None) -> 
 def unit_weights(pooling: Pooling, length: int, padded: int | None = None) -> Array:
     """``pooling_vector`` over its sum: weights that add up to 1, as the parties pool.
 
-    A norm's bias can then be added once after pooling, and one window fits all lengths; ``pooling_sum`` restores the rest.
+    A norm's bias can then be added once after pooling, and one window fits all lengths; ``pooling_sum`` restores
+    the rest.
     """
     return pooling_vector(pooling, length, padded) / pooling_sum(pooling, length)
 

@@ -1,8 +1,8 @@
 """The client's side of a job: texts to shares, answers to vectors. The embedding table is looked up here.
 
-A text is padded to a bucket. Padding rows are copies of its first row, so their values pass through every window as the first row's
-do; as keys they are masked by shares of -B, and the pooling weights, shares too, leave them out. The parties see
-the bucket and the batch, not the length.
+A text is padded to a bucket. Padding rows are copies of its first row, so their values pass through every window as
+the first row's do; as keys they are masked by shares of -B, and the pooling weights, shares too, leave them out. The
+parties see the bucket and the batch, not the length.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mpc_ray.errors import MpcError, RangeExceeded
 from mpc_ray.models.clear import float_input
 from mpc_ray.models.export import Export
 from mpc_ray.models.fold import centred
-from mpc_ray.models.plan import HIDDEN_SCALE, MASK_DEPTH, POOL_SCALE, SCORE_SCALE, BUCKET_LOG
+from mpc_ray.models.plan import BUCKET_LOG, HIDDEN_SCALE, MASK_DEPTH, POOL_SCALE, SCORE_SCALE
 from mpc_ray.models.pooling import pooling_sum
 from mpc_ray.models.weights import Array, BertModel
 from mpc_ray.sharing.deal import Secret, deal
@@ -28,11 +28,13 @@ from mpc_ray.sharing.fixed import decode, encode
 def load_messages(export: Export, name: str, job: bytes) -> list[Message]:
     """One message for each party: the public record, and its shares of all weights."""
     tables = {f"public/{k}": v for k, v in export.tables.items()}
-    header = {"cmd": "load", "model": name, "job": job.hex(), "record": export.record}
+    header: dict[str, Any] = {"cmd": "load", "model": name, "job": job.hex(), "record": export.record}
     return [Message({**header, **p.header}, {**tables, **p.tensors}) for p in deal(export.secrets)]
 
 
-def embedding_secrets(model: BertModel, export: Export, rows: Sequence[Sequence[int]], length: int) -> dict[str, Secret]:
+def embedding_secrets(
+    model: BertModel, export: Export, rows: Sequence[Sequence[int]], length: int
+) -> dict[str, Secret]:
     """Token ids of a batch, each at most ``length`` long → what is shared: rows, mask, pooling weights."""
     assert export.plan.embedding_norm is not None
     given = float_input(model, rows, length)
@@ -66,10 +68,10 @@ def run_messages(
 ) -> list[Message]:
     """One job's message for each party; the shares are fresh at every call.
 
-    ``trace`` asks for every layer's rows too (``traced``): for the model's owner alone, and refused unless the parties were started in
-    shadow mode.
+    ``trace`` asks for every layer's rows too (``traced``): for the model's owner alone, and refused unless the
+    parties were started in shadow mode.
     """
-    header = {
+    header: dict[str, Any] = {
         "cmd": "run",
         "model": name,
         "job": job.hex(),
@@ -136,6 +138,6 @@ def _whole_weights(p: Array) -> np.ndarray:
     """Weights as integers at POOL_SCALE whose sum is exact: the largest remainders are rounded up."""
     exact = np.ldexp(p, POOL_SCALE)
     whole = np.floor(exact).astype(np.int64)
-    missing = int(round(float(exact.sum()))) - int(whole.sum())
+    missing = round(float(exact.sum())) - int(whole.sum())
     whole[np.argsort(-(exact - whole), kind="stable")[:missing]] += 1
     return whole

@@ -31,7 +31,9 @@ def from_record(record: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> 
     try:
         plan = _decode(record, tables)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"the model's public record does not fit this version: {error!r}", remedy="import the model again") from error
+        raise ModelError(
+            f"the model's public record does not fit this version: {error!r}", remedy="import the model again"
+        ) from error
     if not isinstance(plan, EncoderPlan):
         raise ModelError("the model's public record is not an encoder's", remedy="import the model again")
     return plan
@@ -52,7 +54,10 @@ def _encode(value: Any, tables: dict[str, np.ndarray]) -> Any:
         return {"table": name}
     if dataclasses.is_dataclass(value):
         fields = [f for f in dataclasses.fields(value) if f.compare]
-        return {"type": type(value).__name__, **{f.name: _encode(getattr(value, f.name), tables) for f in fields}}
+        return {
+            "type": type(value).__name__,
+            **{f.name: _encode(getattr(value, f.name), tables) for f in fields},
+        }
     if isinstance(value, dict):
         return {"map": [[k, _encode(v, tables)] for k, v in value.items()]}
     if isinstance(value, tuple):

@@ -90,7 +90,7 @@ class Runtime:
         array = data.numpy() if isinstance(data, torch.Tensor) else data
         if array.nbytes == 0:
             return
-        view = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        view = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         self._out[peer].append(view)
         self.channel.meter.attribute(label, phase, view.nbytes, layer)
 
@@ -115,7 +115,7 @@ class Runtime:
         for peer in self.peers:
             arrivals = self._in[peer]
             if arrivals:
-                theirs = self.channel.receive(peer, self.step, [memoryview(a.buffer) for a in arrivals])
+                theirs = self.channel.receive(peer, self.step, [a.buffer.data for a in arrivals])
                 self.clock = max(self.clock, theirs)
                 for arrival in arrivals:
                     arrival.ready = True

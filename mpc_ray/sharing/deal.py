@@ -1,7 +1,8 @@
 """Handing out shares: what an owner (of a text, of a model) sends to each party.
 
 Summands 0 and 1 of every tensor are expanded from two fresh seeds, only summand 2 is data. P0 gets both seeds
-and no data; P1 seed 1 and summand 2; P2 summand 2 and seed 0. Each message is uniform by itself: a seed and a one-time-padded tensor.
+and no data; P1 seed 1 and summand 2; P2 summand 2 and seed 0. Each message is uniform by itself: a seed and a
+one-time-padded tensor, or two seeds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Secret:
 
 @dataclass(frozen=True)
 class Parcel:
-    """What one party receives: ``header`` (JSON, with its seeds) and ``tensors`` (int64 arrays). Its text form has neither."""
+    """What one party receives: ``header`` (JSON, with its seeds) and ``tensors`` (int64). Its text form has neither."""
 
     header: dict[str, Any] = field(repr=False)
     tensors: dict[str, np.ndarray] = field(repr=False)
@@ -46,9 +47,15 @@ def deal(secrets: Mapping[str, Secret], entropy: tuple[bytes, bytes] | None = No
         shape = tuple(secret.value.shape)
         rest = secret.value - _expand(first, name, shape) - _expand(second, name, shape)
         data[name] = rest.numpy()
-    public = {name: {"shape": list(s.value.shape), "scale": s.scale} for name, s in secrets.items()}
     seeds = ({"0": first.hex(), "1": second.hex()}, {"1": second.hex()}, {"0": first.hex()})
-    return [Parcel({"shares": public, "seeds": seeds[i]}, {} if i == 0 else data) for i in range(3)]
+    return [
+        Parcel({"shares": _public(secrets), "seeds": seeds[i]}, {} if i == 0 else dict(data))
+        for i in range(3)
+    ]
+
+
+def _public(secrets: Mapping[str, Secret]) -> dict[str, Any]:
+    return {name: {"shape": list(s.value.shape), "scale": s.scale} for name, s in secrets.items()}
 
 
 def receive(me: int, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Shared]:
@@ -73,7 +80,9 @@ def _piece(
     array = tensors.get(name)
     if array is None or array.dtype != np.int64 or array.shape != shape:
         found = "missing" if array is None else f"{array.dtype} {array.shape}"
-        raise InputError(f"shares of {name} are {found}, not int64 {shape}", remedy="client and party differ in version")
+        raise InputError(
+            f"shares of {name} are {found}, not int64 {shape}", remedy="client and party differ in version"
+        )
     return torch.from_numpy(array)
 
 

@@ -14,7 +14,9 @@ RING_BITS = 64
 PRODUCT_BITS = 62  # an opened product z must satisfy |z| < 2^62 for the exact truncation
 
 
-def encode(x: np.ndarray | torch.Tensor | float, scale: int, *, name: str = "value", bits: int = 62) -> torch.Tensor:
+def encode(
+    x: np.ndarray | torch.Tensor | float, scale: int, *, name: str = "value", bits: int = 62
+) -> torch.Tensor:
     """Real numbers to ring elements: int64, round(x·2^scale) with ties to even.
 
     Refuses NaN, infinity and |x| ≥ 2^(bits - scale), saying which tensor and where; an error never holds the number
@@ -25,7 +27,10 @@ def encode(x: np.ndarray | torch.Tensor | float, scale: int, *, name: str = "val
         raise ScaleError(f"{name}: scale {scale} is outside -63..63")
     finite = np.isfinite(values)
     if not finite.all():
-        raise InputError(f"{name}: {values[~finite].flat[0]} at {_first(~finite)}", remedy="only finite numbers can be shared")
+        raise InputError(
+            f"{name}: {values[~finite].flat[0]} at {_first(~finite)}",
+            remedy="only finite numbers can be shared",
+        )
     limit = 2.0 ** (bits - scale)
     large = np.abs(values) >= limit
     if large.any():
@@ -33,7 +38,7 @@ def encode(x: np.ndarray | torch.Tensor | float, scale: int, *, name: str = "val
             f"{name}: the number at {_first(large)} is out of range (|x| < {limit:.6g} at scale {scale})",
             remedy="use a smaller scale or rescale the input",
         )
-    return torch.from_numpy(np.rint(np.ldexp(values, scale)).astype(np.int64))
+    return torch.from_numpy(np.asarray(np.rint(np.ldexp(values, scale)), dtype=np.int64))
 
 
 def decode(x: torch.Tensor, scale: int) -> np.ndarray:
@@ -50,8 +55,9 @@ def check_scale(found: int, expected: int, where: str) -> None:
 def prove_fits(where: str, largest: float, scale: int, bits: int = PRODUCT_BITS) -> None:
     """Import-time proof that a value of magnitude up to ``largest`` at ``scale`` stays below 2^bits."""
     if not largest * 2.0**scale < 2.0**bits:
+        needed = np.log2(max(largest, 1e-300)) + scale
         raise ScaleError(
-            f"{where}: {largest:.6g} at scale {scale} needs 2^{np.log2(max(largest, 1e-300)) + scale:.1f}, the ring allows 2^{bits}",
+            f"{where}: {largest:.6g} at scale {scale} needs 2^{needed:.1f}, the ring allows 2^{bits}",
             remedy="the model's calibrated range is too wide for this protocol's scales",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from unittest import mock
 import numpy as np
 import torch
 
-from mpc_ray.correlation.prf import Correlation
+from mpc_ray.correlation.prf import PRIVATE, Correlation
+from mpc_ray.kernels import dpf
 from mpc_ray.protocols.semi_honest.role import Role
 
 
@@ -52,14 +54,14 @@ def recording() -> Iterator[Recording]:
     found = Recording()
     send, draw = Role.send, Correlation.bytes
 
-    def recorded_send(self: Role, peer: int, data: torch.Tensor | np.ndarray, what: str) -> None:
+    def recorded_send(self: Role, peer: int, data: torch.Tensor | np.ndarray, what: str, *phase: str) -> None:
         array = np.ascontiguousarray(data.numpy() if isinstance(data, torch.Tensor) else data)
         width = array.itemsize * (array.shape[-1] if array.dtype == np.uint8 and array.ndim == 2 else 1)
         raw = np.frombuffer(array.tobytes(), np.uint8).reshape(-1, width)
         found.sent.append(
             Sent(self.runtime.me, peer, self.k, self.site, self.layer, self.function, what, raw)
         )
-        send(self, peer, data, what)
+        send(self, peer, data, what, *phase)
 
     def recorded_draw(
         self: Correlation, seed: int, purpose: str, role: int, step: int, chunk: int, length: int
@@ -68,7 +70,10 @@ def recording() -> Iterator[Recording]:
         found.draws.append(Draw(self.me, seed, purpose, role, step, data.copy()))
         return data
 
-    with mock.patch.object(Role, "send", recorded_send), mock.patch.object(Correlation, "bytes", recorded_draw):
+    with (
+        mock.patch.object(Role, "send", recorded_send),
+        mock.patch.object(Correlation, "bytes", recorded_draw),
+    ):
         yield found
 
 
@@ -85,3 +90,40 @@ def unmasked(purpose: str) -> Iterator[None]:
 
     with mock.patch.object(Correlation, "bytes", zeros):
         yield
+
+
+# The purpose of the stream that pads a message of each kind, of the message's own length.
+PADS = {
+    "open": "mask", "multiply": "product", "rotated one-hot": "rotation pad", "theta": "eta", "and": "and mask",
+    "select": "select mask",
+}  # fmt: skip
+DEALT = {
+    "beta", "kappa", "r_hi", "r_msb", "r_hi²", "r_hi·r_msb", "r_hi·beta", "r_msb·beta", "range check", "thermometer",
+    "zero test", "one-hot", "digits", "and products", "rho", "rho·r_hi", "rho·r_msb", "reshare",
+}  # fmt: skip
+
+
+def assert_every_byte_is_padded(found: Recording) -> set[str]:
+    """At each site, what a party sends is as long as the stream it drew for it from the one seed that the receiver
+    does not hold (θ: from its private seed). Two exceptions in length: counts are in Z_2^8 where this is used, their
+    masks have 2 bytes; a point function's key needs the 16-byte root that its receiver lacks.
+
+    Returns the kinds of messages found.
+    """
+    drawn: Counter[tuple[int, int, str, int, int]] = Counter()
+    for draw in found.draws:
+        drawn[draw.me, draw.seed, draw.purpose, draw.role, draw.site] += draw.data.size
+    sent: Counter[tuple[int, int, int, int, str]] = Counter()
+    for part in found.sent:
+        point = part.what == "one-hot" and part.data.shape[1] == dpf.key_bytes(16)
+        what = "point function" if point else part.what
+        sent[part.source, part.peer, part.role, part.site, what] += (
+            len(part.data) if point else part.data.size
+        )
+    for (source, peer, role, site, what), size in sent.items():
+        lacks = PRIVATE if what == "theta" else (peer + 2) % 3
+        purpose, each = {"count": ("count mask", 2), "point function": ("dpf root", 16)}.get(what, ("", 1))
+        purpose = purpose or PADS.get(what) or what
+        assert what in DEALT or purpose != what, f"{what}: no pad is known for it"
+        assert drawn[source, lacks, purpose, role, site] == each * size, (source, peer, what)
+    return {what for *_, what in sent}

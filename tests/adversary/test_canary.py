@@ -1,7 +1,7 @@
 """What a party keeps, says and logs: never two things that together give a secret, and no tensor in a text.
 
-The canaries are the secrets themselves: weights, biases and embedded rows of the small model. After a job, everything that is
-reachable from a party's program is searched for them, alone and as sums of two.
+The canaries are the secrets themselves: weights, biases and embedded rows of the small model. After a job, everything
+that is reachable from a party's program is searched for them, alone and as sums of two.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,7 @@ from mpc_ray.sharing.deal import Parcel, Secret, deal, receive
 from mpc_ray.sharing.replicated import Shared, Summand
 
 TEXT = "all different"
+RUN = 4  # numbers of a secret that are looked for: 256 bits do not appear by chance
 
 
 @pytest.fixture(scope="module")
@@ -39,44 +41,45 @@ def after() -> Iterator[tuple[Parties, list[Message]]]:
         channel.close()
 
 
-def reachable(root: object) -> list[torch.Tensor]:
-    """All int64 numbers that can be reached from ``root``; code, modules and classes are not data."""
+def reachable(root: object) -> list[np.ndarray]:
+    """All int64 numbers that can be reached from ``root``, flat; code, modules and classes are not data."""
     seen: set[int] = set()
-    found, waiting = [], [root]
+    found: list[np.ndarray] = []
+    waiting = [root]
     while waiting:
         thing = waiting.pop()
         if id(thing) in seen or isinstance(thing, types.ModuleType | type | types.CodeType):
             continue
         seen.add(id(thing))
         if isinstance(thing, torch.Tensor) and thing.dtype == torch.int64:
-            found.append(thing.detach().reshape(-1))
+            found.append(thing.detach().reshape(-1).numpy())
         elif isinstance(thing, np.ndarray) and thing.dtype in (np.int64, np.uint8) and thing.nbytes % 8 == 0:
-            found.append(torch.from_numpy(np.ascontiguousarray(thing).reshape(-1).view(np.int64).copy()))
+            found.append(np.ascontiguousarray(thing).reshape(-1).view(np.int64))
         if isinstance(thing, types.FunctionType):
             waiting += thing.__closure__ or ()
         else:
             waiting += gc.get_referents(thing)
-    return found
+    return [array for array in found if len(array) >= RUN]
 
 
-def finds(held: list[torch.Tensor], secret: torch.Tensor) -> bool:
-    """Whether the run ``secret`` is in some tensor, or is the sum or difference of runs at equal places in two."""
-    key = secret.reshape(-1)[:4]
-    runs = [t.unfold(0, len(key), 1) for t in held if len(t) >= len(key)]
-    if any((r == key).all(1).any() for r in runs):
+def finds(held: list[np.ndarray], secret: torch.Tensor) -> bool:
+    """Whether the beginning of ``secret`` lies somewhere in what is held, or is the sum or difference of the
+    beginnings of two tensors."""
+    key = secret.reshape(-1)[:RUN].numpy()
+    everything = np.concatenate(held)
+    (places,) = np.nonzero(everything == key[0])
+    if any(np.array_equal(everything[i : i + RUN], key) for i in places):
         return True
-    heads = [t[: len(key)] for t in held if len(t) >= len(key)]
-    stacked = torch.stack(heads)
-    pairs = stacked[:, None, :] + stacked[None, :, :]
-    gaps = stacked[:, None, :] - stacked[None, :, :]
-    return bool((pairs == key).all(2).any() or (gaps == key).all(2).any())
+    heads = np.unique(np.stack([array[:RUN] for array in held]), axis=0)
+    known = {head.tobytes() for head in heads}
+    return any((key - head).tobytes() in known or (key + head).tobytes() in known for head in heads)
 
 
 def secrets() -> dict[str, torch.Tensor]:
     model, export = small_model()
     rows = query.embedding_secrets(model, export, TEXTS[TEXT], LENGTH)
     found = {name: secret.value for name, secret in {**export.secrets, **rows}.items()}
-    return {name: value for name, value in found.items() if len(set(value.reshape(-1)[:4].tolist())) == 4}
+    return {name: value for name, value in found.items() if len(set(value.reshape(-1)[:RUN].tolist())) == RUN}
 
 
 def test_no_party_holds_a_secret_or_two_parts_that_give_one(after: tuple[Parties, list[Message]]) -> None:
@@ -112,10 +115,9 @@ def test_an_answers_header_holds_counts_and_names_only(after: tuple[Parties, lis
         }  # fmt: skip
         numbers = [x for x in _leaves(answer.header) if isinstance(x, int | float)]
         assert max(numbers) < 1e8  # a share's numbers are near 2^63
-        words = {x for x in _leaves(answer.header) if isinstance(x, str)}
-        assert all(len(word) < 40 and not any(c.isdigit() for c in word.replace("layer 0", "")) for word in words - {
-            word for word in words if " bits)" in word
-        })  # fmt: skip
+        for word in (x for x in _leaves(answer.header) if isinstance(x, str)):
+            assert len(word) < 40
+            assert not re.search(r"[0-9a-f]{9}", word)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -152,7 +154,7 @@ def test_a_run_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
 def test_errors_inside_a_party_carry_no_tensor(spoil: Any, kind: type[MpcError]) -> None:
     parties = loaded()
     messages = embedding_messages(TEXT)
-    for message in messages[1:]:
+    for message in messages[1:]:  # P0 gets no tensors
         spoil(message)
     with pytest.raises(kind) as caught:
         parties.run(messages)
@@ -167,10 +169,9 @@ def test_an_unexpected_error_is_told_by_its_name_alone() -> None:
         "cause": "RuntimeError inside the party's program",
         "remedy": "run with --debug, or see the party's log",
     }
-    try:
+    with pytest.raises(RuntimeError) as raised:
         raise error
-    except RuntimeError as raised:
-        assert "tensor" not in json.dumps(failure(raised, debug=True))
+    assert "tensor" not in json.dumps(failure(raised.value, debug=True))
 
 
 def test_what_holds_shares_or_seeds_prints_neither() -> None:

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 from encoders import Parties, embedding_messages, loaded, small_model, start
-from recording import Recording, recording
+from recording import assert_every_byte_is_padded, recording
 
+from mpc_ray.channel.frame import HEADER_BYTES
 from mpc_ray.correlation import prf
 from mpc_ray.correlation.prf import PRIVATE, MaskReused
-from mpc_ray.kernels import dpf
 from mpc_ray.sharing import deal
 
 Key = tuple[bytes, int, int]  # AES key, step, chunk: what a counter block begins with
@@ -69,7 +69,9 @@ def test_both_holders_of_a_seed_draw_the_same_names_and_lengths(story: tuple[Par
     """An asymmetry would put the two out of step, or leave one of them with a mask nobody takes away."""
     traces = story[0].traces
     for seed in range(3):
-        held = [Counter(name for name in traces[party] if name[2] == seed) for party in ((seed - 1) % 3, seed)]
+        held = [
+            Counter(name for name in traces[party] if name[2] == seed) for party in ((seed - 1) % 3, seed)
+        ]
         assert held[0] == held[1]
         assert held[0].total() > 200
         assert not any(name[2] == seed for name in traces[(seed + 1) % 3])
@@ -123,47 +125,21 @@ def test_shares_of_every_message_come_from_keys_of_their_own() -> None:
     assert len(set(seeds)) == 6
 
 
-# What pads a message of each kind: the purpose of the stream, and how long it is for a message of n bytes.
-SAME = {
-    "reshare": "reshare", "beta": "beta", "kappa": "kappa", "r_hi": "r_hi", "r_msb": "r_msb", "r_hi²": "r_hi²",
-    "r_hi·r_msb": "r_hi·r_msb", "r_hi·beta": "r_hi·beta", "r_msb·beta": "r_msb·beta", "range check": "range check",
-    "thermometer": "thermometer", "zero test": "zero test", "one-hot": "one-hot", "open": "mask",
-    "multiply": "product", "rotated one-hot": "rotation pad", "theta": "eta",
-}  # fmt: skip
-
-
 def test_every_message_has_a_pad_that_its_receiver_lacks() -> None:
-    """Byte for byte: at each site, what a party sends is as long as the stream it drew for it from the one seed
-    that the receiver does not hold (θ: from its private seed). Counts are in Z_2^8 here, their masks have 2 bytes; a
-    point function's key needs the one root that its receiver lacks."""
+    """Byte for byte, and nothing else is sent: the recorded parts are all of every frame's payload."""
     parties = loaded()
     with recording() as found:
         parties.run(embedding_messages(EMBEDDING))
-    drawn = _drawn(found)
-    sent: Counter[tuple[int, int, int, int, str]] = Counter()
-    roots: Counter[tuple[int, int, int, int]] = Counter()
-    for part in found.sent:
-        at = (part.source, part.peer, part.role, part.site)
-        if part.what == "one-hot" and part.data.shape[1] == dpf.key_bytes(16):
-            roots[at] += len(part.data)
-        else:
-            sent[*at, part.what] += part.data.size
-    assert {what for *_, what in sent} == {*SAME, "count"}
-    for (source, peer, role, site, what), size in sent.items():
-        seed = PRIVATE if what == "theta" else (peer + 2) % 3
-        purpose, times = ("count mask", 2) if what == "count" else (SAME[what], 1)
-        assert drawn[source, seed, purpose, role, site] == times * size, (source, peer, what)
-    assert roots
-    for (source, peer, role, site), count in roots.items():
-        assert drawn[source, (peer + 2) % 3, "dpf root", role, site] == 16 * count
-    assert sum(part.data.size for part in found.sent) == sum(
-        c.meter.bytes_sent - 60 * c.meter.frames_sent for c in parties.channels
-    )
-
-
-def _drawn(found: Recording) -> Counter[tuple[int, int, str, int, int]]:
-    """(party, seed, purpose, role, site) → bytes."""
-    drawn: Counter[tuple[int, int, str, int, int]] = Counter()
-    for draw in found.draws:
-        drawn[draw.me, draw.seed, draw.purpose, draw.role, draw.site] += draw.data.size
-    return drawn
+    kinds = assert_every_byte_is_padded(found)
+    assert kinds >= {
+        "open",
+        "multiply",
+        "reshare",
+        "count",
+        "rotated one-hot",
+        "theta",
+        "point function",
+        "beta",
+    }
+    sent = sum(c.meter.bytes_sent - HEADER_BYTES * c.meter.frames_sent for c in parties.channels)
+    assert sum(part.data.size for part in found.sent) == sent

@@ -1,4 +1,4 @@
-"""The fifteen traps of semi_honest_3pc (docs/security.md, Traps): for each a test that falls into it if the code does."""
+"""The fifteen traps of semi_honest_3pc (docs/security.md, Traps): for each a test that fails if the code falls in."""
 
 from __future__ import annotations
 
@@ -90,7 +90,12 @@ def test_trap_02_windows_hold_what_was_seen_in_their_middle_half(low: float, spa
 
 
 def test_trap_03_windows_are_a_heads_own_and_wide_spans_are_refused() -> None:
-    assert [_score_window("h", (-s / 2, s / 2), 0.0)[1] for s in (4.0, 20.0, 60.0, 168.0)] == [16, 32, 64, 256]
+    assert [_score_window("h", (-s / 2, s / 2), 0.0)[1] for s in (4.0, 20.0, 60.0, 168.0)] == [
+        16,
+        32,
+        64,
+        256,
+    ]
     with pytest.raises(ScaleError, match=r"layer 0/softmax.*at most 256"):
         _score_window("layer 0/softmax", (-300.0, 300.0), 0.0)
     for n in (1, 16, 512):
@@ -100,7 +105,9 @@ def test_trap_03_windows_are_a_heads_own_and_wide_spans_are_refused() -> None:
         assert 2 * window.cell <= math.exp(-w)
 
 
-def test_trap_04_the_dealer_gets_rotated_one_hots_and_nothing_else(run: tuple[Recording, list[Message]]) -> None:
+def test_trap_04_the_dealer_gets_rotated_one_hots_and_nothing_else(
+    run: tuple[Recording, list[Message]],
+) -> None:
     found, _ = run
     to_dealers = [part.what for part in found.sent if part.peer == (part.role + 2) % 3]
     assert set(to_dealers) == {"rotated one-hot"}
@@ -279,7 +286,11 @@ def test_trap_11_empty_chunks_shift_no_counter(rows: int) -> None:
     assert torch.equal(sum(results), torch.cat([z, z]) >> 8)
     for seed in range(3):
         names = [
-            sorted((d.purpose, d.role, d.site, d.data.tobytes()) for d in found.draws if (d.me, d.seed) == (i, seed))
+            sorted(
+                (d.purpose, d.role, d.site, d.data.tobytes())
+                for d in found.draws
+                if (d.me, d.seed) == (i, seed)
+            )
             for i in ((seed - 1) % 3, seed)
         ]
         assert names[0] == names[1]
@@ -307,7 +318,7 @@ def test_trap_12_the_first_share_of_a_one_hot_is_blind_to_the_position(
 
 
 def test_trap_13_the_sign_is_dealt_as_a_whole_share(run: tuple[Recording, list[Message]]) -> None:
-    """A sign in a bit, or ±1 in the clear, would give E1 s: β is dealt in 64 bits, and E1's half of ±1 looks like noise."""
+    """A bit, or ±1 in the clear, would give E1 s: β is dealt in 64 bits, and E1's half of ±1 looks like noise."""
     found, _ = run
     dealt = [part for part in found.sent if part.what in ("beta", "kappa")]
     assert all(part.data.shape[1] == 8 and part.peer == (part.role + 1) % 3 for part in dealt)
@@ -336,9 +347,7 @@ def test_trap_15_answers_are_blinded_by_zero_shares(run: tuple[Recording, list[M
     with unmasked("output"):
         bare = parties.run(embedding_messages("all different"))
     _close(parties)
-    assert all(
-        uniform_p(answer.tensors["output"].reshape(-1).view(np.uint8), 256) < 1e-12 for answer in bare
-    )
+    assert all(uniform_p(answer.tensors["output"].reshape(-1).view(np.uint8), 256) < 1e-12 for answer in bare)
 
 
 def test_trap_15_check_sums_are_blinded_too(run: tuple[Recording, list[Message]]) -> None:
@@ -358,4 +367,3 @@ def test_trap_15_products_leave_a_party_only_under_a_mask(run: tuple[Recording, 
     """[z] is never sent as it is: what evaluators send each other is an opening's half, a product's, a reshare's."""
     between = {p.what for p in run[0].sent if p.peer != (p.role + 2) % 3 and p.source != (p.role + 2) % 3}
     assert between == {"open", "multiply", "reshare", "count"}
-

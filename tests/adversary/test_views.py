@@ -47,9 +47,7 @@ def views(parties: Parties, text: str) -> tuple[Recording, dict[str, float]]:
     with recording() as found:
         parties.run(embedding_messages(text))
     tests = {
-        f"party {i}: {name}": p
-        for i in range(3)
-        for name, p in view_tests(found, i, turns, buckets).items()
+        f"party {i}: {name}": p for i in range(3) for name, p in view_tests(found, i, turns, buckets).items()
     }
     return found, tests
 
@@ -70,7 +68,11 @@ def test_traffic_has_one_shape_whatever_the_text(parties: Parties) -> None:
         found, _ = views(parties, text)
         shapes.append(
             [
-                [(s.peer, s.role, s.layer, s.function, s.what, s.data.shape) for s in found.sent if s.source == i]
+                [
+                    (s.peer, s.role, s.layer, s.function, s.what, s.data.shape)
+                    for s in found.sent
+                    if s.source == i
+                ]
                 for i in range(3)
             ]
         )
@@ -93,7 +95,9 @@ def test_a_missing_mask_is_found(parties: Parties, purpose: str) -> None:
 def test_p_values() -> None:
     import numpy as np
 
-    assert upper_gamma(0.5, 10.83 / 2) == pytest.approx(0.001, rel=2e-3)  # tables of chi-square: 1 and 255 degrees
+    assert upper_gamma(0.5, 10.83 / 2) == pytest.approx(
+        0.001, rel=2e-3
+    )  # tables of chi-square: 1 and 255 degrees
     assert upper_gamma(127.5, 330.52 / 2) == pytest.approx(0.001, rel=5e-3)
     assert upper_gamma(1, 200) == pytest.approx(np.exp(-200), rel=1e-9)
     rng = np.random.default_rng(1)

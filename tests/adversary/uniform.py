@@ -14,6 +14,7 @@ from mpc_ray.kernels import dpf
 LEAST = 64  # values below which a group is left out
 EXPECTED = 16  # values a bin must expect
 OPENED = ("open", "multiply", "reshare")  # both evaluators send a half: the sum is known to both
+OPENED_BITS = ("and", "select")  # the same, by XOR
 
 
 def upper_gamma(a: float, x: float) -> float:
@@ -65,13 +66,21 @@ def view_tests(found: Recording, receiver: int, turns: int, buckets: int) -> dic
 
     ``turns`` and ``buckets``: of the softmax, the same at all heads.
     """
+    tests = message_tests(found, receiver, turns)
+    tests["count, both halves"] = uniform_p(_counts(found.sent, receiver), 256)
+    tests["position of the rotated one-hot"] = uniform_p(_positions(found.sent, receiver, buckets), buckets)
+    tests["theta and rotation together"] = uniform_p(_turned_back(found, receiver, turns, buckets), turns)
+    return tests
+
+
+def message_tests(found: Recording, receiver: int, turns: int = 256) -> dict[str, float]:
+    """The part of ``view_tests`` that does not know of a softmax: messages, and the sums of both halves of openings."""
     tests: dict[str, float] = {}
-    for name, rows in _received(found.sent, receiver):
+    for name, received in _received(found.sent, receiver):
         if "theta" in name:
-            tests[name] = uniform_p(rows[:, 0], turns)
+            tests[name] = uniform_p(received[:, 0], turns)
             continue
-        if rows.shape[1] == dpf.key_bytes(16):
-            rows = _free_bits(rows)
+        rows = _free_bits(received) if received.shape[1] == dpf.key_bytes(16) else received
         tests[f"{name}: bytes"] = uniform_p(rows.reshape(-1), 256)
         if rows.shape[1] > 1:
             tests[f"{name}: bits"] = balanced_p(rows)
@@ -79,11 +88,8 @@ def view_tests(found: Recording, receiver: int, turns: int, buckets: int) -> dic
             for i in range(8):
                 tests[f"{name}: byte {i}"] = uniform_p(rows[:, i], 256)
     for name, rows in _opened(found.sent, receiver):
-        for i in range(8):
+        for i in range(rows.shape[1]):
             tests[f"{name}: byte {i}"] = uniform_p(rows[:, i], 256)
-    tests["count, both halves"] = uniform_p(_counts(found.sent, receiver), 256)
-    tests["position of the rotated one-hot"] = uniform_p(_positions(found.sent, receiver, buckets), buckets)
-    tests["theta and rotation together"] = uniform_p(_turned_back(found, receiver, turns, buckets), turns)
     return tests
 
 
@@ -121,13 +127,17 @@ def _by_site(sent: Iterable[Sent], what: str) -> dict[tuple[int, int], dict[int,
 
 
 def _opened(sent: list[Sent], receiver: int) -> Iterator[tuple[str, np.ndarray]]:
-    for what in OPENED:
+    for what in (*OPENED, *OPENED_BITS):
         sums = []
         for (role, _), halves in _by_site(sent, what).items():
             if receiver in (role, (role + 1) % 3):
-                first, second = (half.reshape(-1).view(np.int64) for half in halves.values())
-                sums.append(first + second)
-        yield f"{what}, both halves", np.concatenate(sums).view(np.uint8).reshape(-1, 8)
+                first, second = (half.reshape(-1) for half in halves.values())
+                if what in OPENED:
+                    sums.append((first.view(np.int64) + second.view(np.int64)).view(np.uint8).reshape(-1, 8))
+                else:
+                    sums.append((first ^ second).reshape(-1, 1))
+        if sums:
+            yield f"{what}, both halves", np.concatenate(sums)
 
 
 def _counts(sent: list[Sent], receiver: int) -> np.ndarray:

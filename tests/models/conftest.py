@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,7 +32,9 @@ class Trio:
         messages = query.load_messages(export, name, secrets.token_bytes(16))
         self._all(lambda i: self.executors[i].load(messages[i]))
 
-    def run(self, shared: dict[str, Secret], output: str = "embedding", name: str = "m", trace: bool = False) -> list[Message]:
+    def run(
+        self, shared: dict[str, Secret], output: str = "embedding", name: str = "m", trace: bool = False
+    ) -> list[Message]:
         messages = query.run_messages(shared, name, secrets.token_bytes(16), 0, output, trace=trace)
         return self._all(lambda i: self.executors[i].run(messages[i]))
 
@@ -58,8 +60,8 @@ class Trio:
 
 
 @pytest.fixture(scope="module")
-def trio() -> Iterator[Trio]:
-    yield Trio()
+def trio() -> Trio:
+    return Trio()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The folded model in float equals the plain one; in fixed point, in the clear, it equals the shares but for roundings."""
+"""The folded model in float equals the plain one; in fixed point it equals the shares but for roundings."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def test_folding_changes_nothing_without_an_embedding_norm() -> None:
 def test_hidden_states_after_the_last_gain() -> None:
     model = random_bert(layers=3, seed=4)
     given = float_input(model, ROWS[1:2], 15)
-    blocks = FloatBlocks(fold(model.encoder, model.embeddings.norm_gain, model.embeddings.norm_bias), model.config)
+    blocks = FloatBlocks(
+        fold(model.encoder, model.embeddings.norm_gain, model.embeddings.norm_bias), model.config
+    )
     out = run_clear(bert.encode(blocks, whole(model, "hidden"), given.x)).numpy()
     assert np.abs(out - forward(model, ROWS[1:2])[-1]).max() < 1e-9
 
@@ -133,7 +135,9 @@ def test_fixed_point_is_near_float_and_the_shares_are_near_both(trio: Any) -> No
     folded = fold(model.encoder, model.embeddings.norm_gain, model.embeddings.norm_bias)
     blocks = FloatBlocks(folded, model.config, model.normalize, given.real, given.pooling)
     wanted: dict[str, Array] = {}
-    out = run_clear(bert.encode(blocks, whole(model), given.x, tap=lambda p, x: wanted.update({p: x.numpy()})))
+    out = run_clear(
+        bert.encode(blocks, whole(model), given.x, tap=lambda p, x: wanted.update({p: x.numpy()}))
+    )
     wanted["embedding"] = out.numpy()
     answers = trio.run(shared, trace=True)
     shares = {**query.traced(answers), "embedding": query.embeddings(model, ROWS, answers)}
@@ -141,7 +145,10 @@ def test_fixed_point_is_near_float_and_the_shares_are_near_both(trio: Any) -> No
     assert list(shares) == list(first) == list(wanted)
     for place in chain(bert.places(whole(model)), ["embedding"]):
         on_shares, in_the_clear = (np.abs(rows[place] - wanted[place]).mean() for rows in (shares, first))
-        rounding, same = np.abs(shares[place] - first[place]).mean(), np.abs(first[place] - second[place]).mean()
+        rounding, same = (
+            np.abs(shares[place] - first[place]).mean(),
+            np.abs(first[place] - second[place]).mean(),
+        )
         assert in_the_clear < 3e-4, place
         assert 0.5 * in_the_clear < on_shares < 2 * in_the_clear, place
         # Shares differ from the clear as two runs in the clear differ from each other: by roundings alone.

@@ -21,9 +21,9 @@ from mpc_ray.models.statistics import observe
 from mpc_ray.models.synthetic import random_bert
 
 SAMPLE = [[2, *np.random.default_rng(i).integers(5, 128, 3 + i % 50).tolist(), 3] for i in range(40)]
-MODEL = random_bert(seed=7)
+MODEL = random_bert(layers=1, seed=7)
 OBSERVED = observe(MODEL, SAMPLE)
-LENGTHS = (16, 255, 256, 257, 512)
+LENGTHS = (16, 255, 256, 512)
 PLAN = plan_encoder(MODEL.config, OBSERVED, LENGTHS, normalize=True)
 FLOATS = st.floats(-100, 100, allow_subnormal=False)
 
@@ -31,7 +31,7 @@ FLOATS = st.floats(-100, 100, allow_subnormal=False)
 def planned(**changes: Any) -> EncoderPlan:
     """A plan of layer 0 with other ranges."""
     layers = (dataclasses.replace(OBSERVED.layers[0], **changes), *OBSERVED.layers[1:])
-    return plan_encoder(MODEL.config, dataclasses.replace(OBSERVED, layers=layers), (16,))
+    return plan_encoder(MODEL.config, dataclasses.replace(OBSERVED, layers=layers, embedding_norm=None), ())
 
 
 @given(FLOATS, st.floats(0, 250))
@@ -49,8 +49,8 @@ def test_masked_scores_have_room_below() -> None:
             width = layer.masked_buckets[head] * 2.0**BUCKET_LOG
             assert layer.masked_low[head] + width / 4 <= low - MASK_DEPTH
             assert high <= layer.masked_low[head] + 3 * width / 4
-    assert PLAN.softmax(1, 16, masked=True).buckets == PLAN.layers[1].masked_buckets
-    assert PLAN.softmax(1, 16, masked=False).low == PLAN.layers[1].low
+    assert PLAN.softmax(0, 16, masked=True).buckets == PLAN.layers[0].masked_buckets
+    assert PLAN.softmax(0, 16, masked=False).low == PLAN.layers[0].low
 
 
 def test_counts_have_room_for_every_score_of_a_row() -> None:
@@ -61,7 +61,9 @@ def test_counts_have_room_for_every_score_of_a_row() -> None:
 
 def test_attention_too_sharp_is_named() -> None:
     heads = ((-200.0, 200.0), *OBSERVED.layers[0].scores[1:])
-    with pytest.raises(ScaleError, match=r"layer 0/softmax: scores from -200 to 200 .* \(this model's attention"):
+    with pytest.raises(
+        ScaleError, match=r"layer 0/softmax: scores from -200 to 200 .* \(this model's attention"
+    ):
         planned(scores=heads)
 
 
@@ -73,19 +75,26 @@ def test_activations_are_accurate(name: str, high: float) -> None:
     window = spline.window
     assert (window.scale, window.n <= plans.WIDEST_BITS) == (scale, True)
     assert window.width >= 2 * (high - low)
-    assert window.low + window.width / 4 - window.cell <= low and high <= window.high - window.width / 4 + 2 * window.cell
+    assert (
+        window.low + window.width / 4 - window.cell <= low
+        and high <= window.high - window.width / 4 + 2 * window.cell
+    )
     rng = np.random.default_rng(0)
     x = rng.uniform(low, high, 50_000)
     x[:25_000] *= min(1.0, 3 / high)  # half of them where functions bend
     above = (x - window.low) / window.cell % 1 > rng.random(x.size)
     error = evaluate(spline, x, above) - ACTIVATIONS[name](x)
-    assert np.sqrt((error**2).mean()) < 5e-4
-    assert np.abs(error).max() < 7e-3 if high < 60 else 2e-2
+    coarse = 4 if name == "relu" and high > 60 else 1  # 1/8 a cell instead of 1/32 and less
+    assert np.sqrt((error**2).mean()) < 4e-4 * coarse
+    assert np.abs(error).max() < 6e-3 * coarse
 
 
 def test_relu_has_fine_cells_while_one_hots_are_plain() -> None:
-    bits = {width: plans._activation("here", "relu", (-width / 4, width / 4))[1].window.n for width in (8, 32, 256, 4096)}
-    assert bits == {8: 8, 32: 10, 256: 10, 4096: 12}
+    bits = {
+        width: plans._activation("here", "relu", (-width / 4, width / 4))[1].window.n
+        for width in (8, 32, 256, 4096)
+    }
+    assert bits == {8: 10, 32: 10, 256: 11, 4096: 12}
 
 
 @pytest.mark.parametrize("ratio", [1.5, 30.0, 1000.0])
@@ -96,7 +105,9 @@ def test_norms_are_accurate_and_fit(largest: float, ratio: float) -> None:
     h = MODEL.config.hidden
     assert norm.scale == HIDDEN_SCALE
     assert 2 * h * largest * 4.0**norm.centre_scale < 2.0**62
-    assert norm.rsqrt.window.width >= 2 * h * largest  # the lower half, which the range check allows, holds what was seen
+    assert (
+        norm.rsqrt.window.width >= 2 * h * largest
+    )  # the lower half, which the range check allows, holds what was seen
     variance = np.geomspace(largest / ratio, largest, 500)
     x = h * variance
     up = (x / norm.rsqrt.window.cell) % 1 > np.random.default_rng(1).random(x.size)
@@ -145,6 +156,6 @@ def test_larger_values_take_smaller_scales(value: float) -> None:
 
 def test_what_a_bare_encoder_lacks() -> None:
     bare: Observed = dataclasses.replace(OBSERVED, embedding_norm=None, pooled=None, pooled_square=None)
-    plan = plan_encoder(MODEL.config, bare, (8,), normalize=True)
+    plan = plan_encoder(MODEL.config, bare, (), normalize=True)
     assert plan.embedding_norm is None and plan.pool is None
-    assert PLAN.pool is not None and plan_encoder(MODEL.config, OBSERVED, (8,)).pool is None
+    assert PLAN.embedding_norm is not None and PLAN.pool is not None

@@ -50,7 +50,12 @@ def answers(output: Any, checks: dict[str, tuple[int, Any]], scale: int = 4, **h
     parts = {"output": split(output)}
     for i, (bits, value) in enumerate(checks.values()):
         parts[f"check {i}"] = [x & ((1 << bits) - 1) for x in split(value)]
-    head = {"scale": scale, "checks": [[label, bits] for label, (bits, _) in checks.items()], "trace": [], **header}
+    head = {
+        "scale": scale,
+        "checks": [[label, bits] for label, (bits, _) in checks.items()],
+        "trace": [],
+        **header,
+    }
     return [Message(dict(head), {name: part[i] for name, part in parts.items()}) for i in range(3)]
 
 
@@ -82,7 +87,9 @@ def test_pooling_weights_are_whole_and_add_up_exactly(pooling: Any, length: int)
 def test_embedded_input_before_and_after_its_norm() -> None:
     x = np.random.default_rng(1).standard_normal((1, 4, 32))
     bare = query.hidden_secrets(x)["x"]
-    assert bare.scale == HIDDEN_SCALE and np.abs(decode(bare.value, bare.scale) - x).max() < 2.0**-HIDDEN_SCALE
+    assert (
+        bare.scale == HIDDEN_SCALE and np.abs(decode(bare.value, bare.scale) - x).max() < 2.0**-HIDDEN_SCALE
+    )
     before = query.hidden_secrets(x, EXPORT)["x"]
     assert np.abs(decode(before.value, before.scale) - centred(x)).max() < 2.0**-before.scale
 
@@ -99,16 +106,22 @@ def test_messages_hold_shares_that_add_up_and_are_fresh_every_time() -> None:
     assert first[0].tensors == {}  # all of party 0's shares are expanded from seeds
     loads = query.load_messages(EXPORT, "m", job)
     assert all(m.header["record"] == EXPORT.record for m in loads)
-    assert {k for k in loads[0].tensors} == {f"public/{k}" for k in EXPORT.tables}
+    assert set(loads[0].tensors) == {f"public/{k}" for k in EXPORT.tables}
 
 
 def test_the_answers_add_up() -> None:
-    got = query.result(answers([[16, -8]], {"layer 0/softmax": (3, [8, 0]), "layer 0/qkv": (16, [0, 1 << 16])}))
+    got = query.result(
+        answers([[16, -8]], {"layer 0/softmax": (3, [8, 0]), "layer 0/qkv": (16, [0, 1 << 16])})
+    )
     assert got.tolist() == [[1.0, -0.5]]
 
 
 def test_a_check_that_struck_is_named() -> None:
-    checks = {"layer 0/qkv": (3, [0, 0]), "layer 3/softmax": (3, [1, 0]), "layer 3/softmax (7 bits)": (7, [0, 2])}
+    checks = {
+        "layer 0/qkv": (3, [0, 0]),
+        "layer 3/softmax": (3, [1, 0]),
+        "layer 3/softmax (7 bits)": (7, [0, 2]),
+    }
     struck = answers([1], checks)
     assert query.outside(struck) == ["layer 3/softmax"]
     with pytest.raises(RangeExceeded, match=r"^the input left the calibrated range in layer 3/softmax \("):

@@ -33,7 +33,12 @@ def wanted() -> dict[str, np.ndarray]:
 def exported() -> Any:
     tables = MODEL.embeddings
     return export_encoder(
-        MODEL.encoder, observe(MODEL, SAMPLE), (16,), gain=tables.norm_gain, bias=tables.norm_bias, normalize=True
+        MODEL.encoder,
+        observe(MODEL, SAMPLE),
+        (16,),
+        gain=tables.norm_gain,
+        bias=tables.norm_bias,
+        normalize=True,
     )
 
 

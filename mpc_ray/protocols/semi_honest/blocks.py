@@ -14,9 +14,8 @@ import torch
 from mpc_ray.functions.plan import NormPlan, SoftmaxPlan
 from mpc_ray.functions.spline import Spline
 from mpc_ray.protocols.runtime import Protocol, Runtime, together
-from mpc_ray.protocols.semi_honest.lookup import deal_index, spline_product
+from mpc_ray.protocols.semi_honest.elementary import evaluate
 from mpc_ray.protocols.semi_honest.norm import normalise, scaled_rows
-from mpc_ray.protocols.semi_honest.open import open_masked, reshare
 from mpc_ray.protocols.semi_honest.product import Linear, matmul, multiply
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
@@ -105,7 +104,7 @@ class SemiHonestBlocks:
         shares = self.model.layers[layer]
         b, n, _ = h.shape
         z = shares.up.apply(_rows(h))
-        y = yield from self._thirds(z, layer, "activation", lambda r, s: self._spline(r, s, shares.activation))
+        y = yield from self._thirds(z, layer, "activation", lambda r, s: evaluate(r, s, shares.activation, self.checks))
         return _reshaped(y, (b, n, -1))
 
     def gain(self, h: Shared, layer: str) -> Protocol[Summand]:
@@ -150,19 +149,6 @@ class SemiHonestBlocks:
     def _truncate(self, role: Role, z: Summand, scale: int) -> Protocol[Shared]:
         return truncate(role, z, z.scale - scale, self.checks)
 
-    def _spline(self, role: Role, z: Summand, spline: Spline) -> Protocol[Shared]:
-        """3 rounds: open with the one-hot, multiply, reshare."""
-        window = spline.window
-        check_scale(z.scale, window.scale, role.label)
-        value = z.value - window.low_units if role.is_e0 else z.value
-        opening = open_masked(role, value, z.shape)
-        self.checks.add(role, opening, window.t + window.n)
-        one_hot = deal_index(role, opening, window)
-        yield
-        product = spline_product(role, spline, one_hot, opening).value
-        yield
-        return (yield from reshare(role, product.share(), z.shape, spline.scale))
-
     def _unit(self, role: Role, z: Summand, plan: NormPlan) -> Protocol[torch.Tensor]:
         scaled = yield from scaled_rows(role, z, plan, self.checks)
         share = scaled.share()
@@ -185,7 +171,10 @@ class SemiHonestBlocks:
 
         def one(chosen: list[int]) -> Protocol[Shared]:
             low = torch.tensor([round(plan.low[i] * 2**plan.score_scale) for i in chosen], dtype=torch.int64)
-            pick = lambda x: x.map(lambda t: t[:, chosen].reshape(b * len(chosen), -1, d))  # noqa: E731
+
+            def pick(x: Shared) -> Shared:
+                return x.map(lambda t: t[:, chosen].reshape(b * len(chosen), -1, d))
+
             own_mask = None if mask is None else mask.expand(b, len(chosen), 1, n).reshape(-1, 1, n)
             role = Role(self.runtime, third, layer, "softmax")
             group = Group(low.repeat(b), plan.buckets[chosen[0]], plan)

@@ -46,9 +46,10 @@ def evaluate(
     checks.add(role, opening, window.t + window.n, centred)
     one_hot = deal_index(role, opening, window)
     yield
-    product = spline_product(role, spline, one_hot, opening).value
+    product = spline_product(role, spline, one_hot, opening)
+    checks.add_flag(role, product.flag)
     yield
-    return (yield from reshare(role, product.share(), z.shape, spline.scale))
+    return (yield from reshare(role, product.value.share(), z.shape, spline.scale))
 
 
 def l2_normalise(role: Role, x: Summand | Shared, plan: NormPlan, checks: RangeChecks) -> Protocol[Shared]:

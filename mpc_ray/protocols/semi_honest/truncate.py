@@ -37,7 +37,10 @@ class Truncation:
         self._public: tuple[torch.Tensor, torch.Tensor | None] | None = None
         if role.is_d:
             r = self.opening.r
-            self.r_hi, self.r_msb = truncate_dealer(r, f) if f else (r, None)
+            self.r_hi: torch.Tensor = r
+            self.r_msb: torch.Tensor | None = None
+            if f:
+                self.r_hi, self.r_msb = truncate_dealer(r, f)
         self._r_hi: Dealt | None = None
         self._r_msb: Dealt | None = None
         self._squares: Dealt | None = None

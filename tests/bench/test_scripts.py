@@ -1,0 +1,57 @@
+"""The scripts of benchmarks/, as far as they run without the peer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_compare_takes_medians_and_ratios(load_script: Any) -> None:
+    theirs = {"party0_bytes_sent": 800, "party0_send_actions": 2000, "peak_rss_bytes": [9, 8, 7]}
+    peer = [
+        {**theirs, "seconds": s, "mean_abs_error": 0.01, "max_abs_error": 0.1} for s in (30.0, 20.0, 90.0)
+    ]
+    costs = {"bytes_sent": [50, 100, 60], "rounds": 100, "peak_rss_bytes": [1, 3, 2]}
+    ours = [
+        {**costs, "seconds_median": s, "first_seconds": 2 * s, "mean_abs_error": 0.001, "max_abs_error": 0.05}
+        for s in (3.0, 2.0, 9.0)
+    ]
+    rows = load_script("compare").comparison(peer, ours)
+    assert rows["seconds"] == {"peer": 30.0, "ours": 3.0, "ratio": 10.0}
+    assert rows["seconds, first pass"]["ratio"] == 5.0
+    assert rows["bytes sent by one party"]["ratio"] == 8.0
+    assert rows["peak memory of one party"]["ratio"] == 3.0
+    assert rows["mean error"]["ratio"] == pytest.approx(10.0)
+
+
+def test_compare_measures_the_shapes_of_the_project(load_script: Any) -> None:
+    from mpc_ray.bench.shapes import SHAPES
+
+    ours = {name: (s.layers, s.hidden, s.heads, s.ffn) for name, s in SHAPES.items()}
+    measured = load_script("compare").SHAPES
+    assert measured == ours
+
+
+def test_a_million_sentences_are_priced(load_script: Any) -> None:
+    cost = load_script("privacy_cost")
+    assert cost.computing(0.36, cores=2, core_hour=0.05) == pytest.approx(10.0)
+    assert cost.traffic(0.5)["two regions"] == pytest.approx(1e6 * 0.5 * 0.02)
+
+
+@pytest.mark.parametrize("name", ["compare", "privacy_cost", "recompute", "spu_encoder"])
+def test_a_script_explains_itself(name: str) -> None:
+    answer = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "usage" in answer.stdout

@@ -1,0 +1,80 @@
+"""``mpc-ray embed``: the numbers are the plaintext model's, whichever way they come out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+TEXTS = ["hello world", "a rather longer text than the other one"]
+
+
+@pytest.fixture(scope="module")
+def plain(tiny: Path) -> Any:
+    from mpc_ray.models.bert_float import embed
+    from mpc_ray.models.load import load_bert
+
+    return embed(load_bert(tiny), TEXTS)
+
+
+def near(found: Any, plain: Any) -> bool:
+    array = np.array(found)
+    return array.shape == plain.shape and bool(np.abs(array - plain).max() < 1e-3)
+
+
+def test_json(cli: Any, tiny: Path, fast: Any, plain: Any) -> None:
+    ended = cli("embed", *TEXTS, "--model", tiny, "--json", *fast)
+    assert ended.code == 0
+    said = ended.json
+    assert near(said["embeddings"], plain)
+    assert said["shape"] == list(plain.shape)
+    assert said["launcher"] == "threads"
+    assert "for tests only" in said["trust"]
+    assert len(said["bytes_sent"]) == 3
+    assert sum(f["bytes"] for f in said["functions"]) == sum(said["bytes_sent"])
+    assert said["rounds"] == sum(job["rounds"] for job in said["jobs"])
+    assert "computing on shares" in ended.err
+
+
+def test_npy(cli: Any, tiny: Path, fast: Any, plain: Any, tmp_path: Path) -> None:
+    ended = cli("embed", *TEXTS, "--model", tiny, "-o", "v.npy", *fast)
+    assert ended.code == 0
+    rows = np.load(tmp_path / "v.npy", allow_pickle=False)
+    assert rows.dtype == np.float64
+    assert near(rows, plain)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.npy"]
+
+
+def test_jsonl_of_a_file_with_truncation(cli: Any, tiny: Path, fast: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("x" * 200 + "\n\nsecond\n")
+    ended = cli("embed", "-f", "t.txt", "--truncate", "--model", tiny, "-o", "v.jsonl", "--json", *fast)
+    assert ended.json["output"] == str(tmp_path / "v.jsonl")
+    assert "embeddings" not in ended.json
+    lines = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert [line["text"] for line in lines] == ["x" * 200, "second"]
+    assert all(len(line["embedding"]) == 32 for line in lines)
+
+
+def test_standard_input_to_standard_output_in_a_process(
+    own_process: Any, tiny: Path, fast: Any, plain: Any
+) -> None:
+    ended = own_process("embed", "-o", "-", "--model", tiny, *fast, stdin="\n".join(TEXTS) + "\n")
+    assert ended.code == 0, ended.err
+    assert near([json.loads(line)["embedding"] for line in ended.out.splitlines()], plain)
+
+
+def test_for_people(cli: Any, tiny: Path, fast: Any) -> None:
+    ended = cli("embed", *TEXTS, "--model", tiny, *fast)
+    assert "2 × 32 embeddings" in ended.out
+    assert "rounds" in ended.out
+    assert "trust: " in ended.err
+
+
+def test_own_texts_for_the_calibration(cli: Any, tiny: Path, fast: Any, tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "mine.txt").write_text("zebra zebra\nquartz\n")
+    before = set(cache.rglob("*.json"))
+    assert cli("embed", "zebra", "--model", tiny, "--calibrate", "mine.txt", *fast).code == 0
+    assert len(set(cache.rglob("*.json")) - before) == 1
