@@ -254,7 +254,7 @@ def model(name: str) -> list[Check]:
     stored += sorted(cache.glob(f"{bert.digest}-*.json"))
     if stored:
         found.append(Check("calibration", "ok", f"stored in {stored[0].parent}"))
-    elif not os.access(_existing(cache), os.W_OK):
+    elif not any(os.access(place, os.W_OK) for place in (_existing(cache), bert.folder or cache)):
         remedy = "make it writable, or set XDG_CACHE_HOME"
         found.append(Check("calibration", "fail", f"none stored, and {cache} is not writable", remedy))
     else:

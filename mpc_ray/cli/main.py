@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -79,8 +82,17 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Entry point of the command ``mpc-ray``."""
-    sys.exit(run(sys.argv[1:]))
+    """Entry point of the command ``mpc-ray``. Ends the process itself, once all is written and cleaned up.
+
+    A call that was given up may still compute in a daemon thread. The interpreter's own way out would end such a thread
+    inside native code, which aborts the process after its result was shown.
+    """
+    status = run(sys.argv[1:])
+    with contextlib.suppress(BrokenPipeError):  # whoever read our output has left
+        sys.stdout.flush()
+        sys.stderr.flush()
+    atexit._run_exitfuncs()
+    os._exit(status)
 
 
 if __name__ == "__main__":

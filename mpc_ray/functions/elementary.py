@@ -9,7 +9,8 @@ the result bounds the error for every argument in [low, high]: both cells and bo
 take are measured on a dense grid (``worst_error``).
 
 Cost: 3 rounds; all parties together 64 + 24·d bytes an element (d the degree) and the one-hot, 2^n/8 bytes up to
-n = 10, above that two keys of `kernels.dpf.key_bytes(n)` (326 bytes at n = 16). ``cost`` is that formula.
+n = 10, above that two keys of `kernels.dpf.key_bytes(n)` (326 bytes at n = 16). The flag of a
+positive function takes 32 bytes more. ``cost`` is that formula.
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ def reciprocal(
 ) -> Spline:
     """1/x for 0 < low ≤ x ≤ high at ``scale``; relative error ≤ tolerance, high/low up to about 1,000.
 
-    Below ``low`` the result tends to that of low/4 and is not flagged; above ``high`` the range check strikes (lower
-    half). ``out_scale`` by default: 34 bits of the smallest result. ``row``: the elements of the row that the result
-    scales, if it does; each costs about 12 bytes a degree.
+    Below ``low`` the result tends to that of low/4. The range check flags what lies two cells or more below ``low``, or
+    above the window's lower half. ``out_scale`` by default: 34 bits of the smallest result. ``row``: the elements of
+    the row that the result scales, if it does; each costs about 12 bytes a degree.
     """
     if out_scale is None:
         out_scale = 34 + math.ceil(math.log2(high))
@@ -133,11 +134,12 @@ class Cost:
         return 2 * self.evaluator + self.to_e0 + self.to_e1
 
 
-def cost(n: int, degree: int) -> Cost:
+def cost(n: int, degree: int, flag: bool = False) -> Cost:
     """Bytes an element of a spline of ``degree`` over 2^n cells, from opening to resharing (3 rounds)."""
     plain = n <= PLAIN_BITS
     one_hot = (1 << n) // 8 if plain else key_bytes(n)
-    return Cost(16 + 8 * (degree + 1), 0 if plain else one_hot, one_hot + 8 * (degree + 2))
+    parts = degree + 1
+    return Cost(16 + 8 * (parts + flag), 0 if plain else one_hot, one_hot + 8 * (parts + 1 + 2 * flag))
 
 
 def worst_error(spline: Spline, f: Function, low: float, high: float, relative: bool = False) -> float:
@@ -181,18 +183,21 @@ def positive(
     out_scale: int,
     tolerance: float,
     row: int = 0,
-    room: float = 2.0,
+    flag: bool = True,
 ) -> Spline:
-    """A decreasing function of positive arguments in [low, high] on a window [0, room·high or more); relative error."""
+    """A decreasing function of positive arguments in [low, high] on a window from 0; relative error.
+
+    ``flag``: the window is twice as wide as high, and arguments outside are flagged; False where they cannot occur.
+    """
     if not 0 < low < high:
         raise ScaleError(
             f"{name}: the range [{low:g}, {high:g}] is not positive", remedy="give 0 < low < high"
         )
     clamped = lambda x: f(np.maximum(x, low / 4))  # noqa: E731
-    width = math.ceil(math.log2(room * high))
+    width = math.ceil(math.log2(2 * high if flag else high))
     windows = lambda n: Window(0.0, n, scale + width - n, scale)  # noqa: E731
     return _search(
-        name, clamped, low, high, windows, scale + width, out_scale, tolerance, True, ROW_BYTES * row
+        name, clamped, low, high, windows, scale + width, out_scale, tolerance, True, flag, ROW_BYTES * row
     )
 
 
@@ -223,6 +228,7 @@ def _search(
     out_scale: int,
     tolerance: float,
     relative: bool,
+    flag: bool = False,
     degree_bytes: int = 0,
 ) -> Spline:
     """The cheapest (n, degree) that meets the tolerance, for windows of 2^``bits`` ring units."""
@@ -252,6 +258,7 @@ def _search(
                 scale=out_scale,
                 relative=relative,
                 used=(low, high),
+                flag_below=flag,
             )
             error = worst_error(spline, f, low, high, relative)
             if error <= tolerance:

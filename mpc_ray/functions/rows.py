@@ -105,7 +105,15 @@ def softmax_plan(
         least, most = math.exp(-w), length * math.exp(w)
         try:
             reciprocal = positive(
-                "softmax: 1/sum", lambda u: 1 / u, least, most, EXP_SCALE, scale, tolerance, length, room=1.0
+                "softmax: 1/sum",
+                lambda u: 1 / u,
+                least,
+                most,
+                EXP_SCALE,
+                scale,
+                tolerance,
+                length,
+                flag=False,
             )
         except ScaleError as error:
             failure = error

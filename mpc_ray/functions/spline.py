@@ -9,7 +9,7 @@ round(coefficient_k · 2^(scale - k·b)), so Σ_k T_k[j]·v^k is f at ``scale`` 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,14 +69,47 @@ def fit(
     reported, absolute (mean over x) or ``relative`` (mean over log x). ``f`` must be finite on the whole window.
     ``flag_below``: flag the cells whose argument, on either side of the index, is below ``used``.
     """
+    coefficients = _coefficients(f, window, degree)
+    return _rounded(f, window, coefficients, fraction, scale, relative, used, flag_below)
+
+
+def fit_finest(
+    f: Function,
+    window: Window,
+    *,
+    degree: int,
+    fractions: Sequence[int],
+    scale: int,
+    used: tuple[float, float],
+    flag_below: bool = False,
+) -> Spline:
+    """The best of several ``fractions``, by relative error: more position bits cost coefficient bits."""
+    coefficients = _coefficients(f, window, degree)
+    made = [_rounded(f, window, coefficients, b, scale, True, used, flag_below) for b in fractions]
+    return min(made, key=lambda s: s.mean_error + s.max_error / 16)
+
+
+def _coefficients(f: Function, window: Window, degree: int) -> np.ndarray:
+    """(degree+1, 2^n) float64, of v in [-1, 1] around each cell's left edge."""
     points = 4 * degree + 9
     v = np.cos(np.pi * (np.arange(points) + 0.5) / points)
     weight = np.sqrt(1.03 - np.abs(v))
-    powers = np.vander(v, degree + 1, increasing=True)
-    centres = window.low + window.cell * np.arange(1 << window.n)
-    values = f(centres[:, None] + window.cell * v[None, :])
-    coefficients = np.linalg.lstsq(powers * weight[:, None], (values * weight).T, rcond=None)[0]
-    exponents = scale - fraction * np.arange(degree + 1)
+    solve = np.linalg.pinv(np.vander(v, degree + 1, increasing=True) * weight[:, None]) * weight
+    left = window.low + window.cell * np.arange(1 << window.n)
+    return np.asarray(solve @ f(left + window.cell * v[:, None]))
+
+
+def _rounded(
+    f: Function,
+    window: Window,
+    coefficients: np.ndarray,
+    fraction: int,
+    scale: int,
+    relative: bool,
+    used: tuple[float, float] | None,
+    flag_below: bool,
+) -> Spline:
+    exponents = scale - fraction * np.arange(len(coefficients))
     tables = torch.from_numpy(np.rint(np.ldexp(coefficients, exponents[:, None])).astype(np.int64))
     maximum, mean = _errors(f, window, tables, fraction, scale, relative, used)
     flags = None

@@ -1,7 +1,7 @@
 """The encoder's public parameters: a scale for every tensor, a window and tables for every function.
 
 Made by the model's owner from calibrated ranges, proved to fit the ring, sent to all parties with the model, and part
-of the digest that they compare. Nothing between a norm and the next product is truncated; the scales are what makes that
+of the digest that they compare. Nothing between a norm and the next product is truncated; the scales make that
 possible (docs/protocols.md, Scales).
 """
 
@@ -15,7 +15,7 @@ import torch
 
 from mpc_ray.errors import ScaleError
 from mpc_ray.functions.plan import EXP_SCALE, NormPlan, SoftmaxPlan
-from mpc_ray.functions.spline import Function, Spline, fit
+from mpc_ray.functions.spline import Function, Spline, fit, fit_finest
 from mpc_ray.functions.window import Window
 from mpc_ray.models.observed import LayerRange, NormRange, Observed, Span
 from mpc_ray.models.weights import BertConfig
@@ -201,21 +201,9 @@ def _row_spline(
     window = Window(0.0, 16, scale + top - 16, scale)
     best: Spline | None = None
     for degree in (1, 2, 3):
-        # More position bits cost coefficient bits: take the best.
-        made = [
-            fit(
-                f,
-                window,
-                degree=degree,
-                fraction=b,
-                scale=out_scale,
-                relative=True,
-                used=used,
-                flag_below=flag_below,
-            )
-            for b in (6, 7, 8)
-        ]
-        spline = min(made, key=_total_error)
+        spline = fit_finest(
+            f, window, degree=degree, fractions=(6, 7, 8), scale=out_scale, used=used, flag_below=flag_below
+        )
         if best is None or _total_error(spline) < 0.9 * _total_error(best):
             best = spline
         if best.mean_error <= ROW_ERROR:

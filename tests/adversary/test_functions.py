@@ -30,7 +30,7 @@ def _selected(role: Role, x: Shared) -> Protocol[Shared]:
 
 
 BODIES: dict[str, Body] = {
-    "relu": lambda role, x: relu(role, x),
+    "relu": relu,
     "relu with truncation": lambda role, x: relu(role, x, 12),
     "select": _selected,
     "maximum": lambda role, x: maximum(role, x.map(lambda t: t.reshape(-1, 8))),

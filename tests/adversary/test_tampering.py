@@ -89,7 +89,7 @@ class Flip:
 
 @pytest.mark.parametrize("culprit", range(3))
 def test_flipped_bits_never_hang_or_crash(culprit: int) -> None:
-    """Samples over all steps. Lengths stay right, so no party can notice: a wrong answer, or the range check's error."""
+    """Samples over all steps. Lengths stay right, so no party can notice: a wrong answer or the range check."""
     rng = np.random.default_rng(culprit)
     flip = Flip()
     parties, active = tampered(culprit, flip)

@@ -81,21 +81,22 @@ def test_a_package_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "libcudart.so.13: cannot open shared object file" in check.detail
 
 
-def test_the_model(tiny: Path, broken: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (broken / "config.json").unlink()
-    (missing,) = checks.model(str(broken))
-    assert (missing.status, bool(missing.remedy)) == ("warn", True)
+def test_the_model(broken: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh"))
-    fits, calibration = checks.model(str(tiny))
+    stored = broken / "mpc_ray_calibration.json"
+    stored.unlink(missing_ok=True)
+    fits, calibration = checks.model(str(broken))
     assert fits.status == "ok"
     assert "2 layers" in fits.detail
     assert calibration.status == "ok"
     assert "none stored" in calibration.detail
-    (tiny / "mpc_ray_calibration.json").write_text("{}")
-    try:
-        assert "stored in" in checks.model(str(tiny))[1].detail
-    finally:
-        (tiny / "mpc_ray_calibration.json").unlink()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert checks.model(str(broken))[1].status == "fail"
+    stored.write_text("{}")
+    assert "stored in" in checks.model(str(broken))[1].detail
+    (broken / "config.json").unlink()
+    (missing,) = checks.model(str(broken))
+    assert (missing.status, bool(missing.remedy)) == ("warn", True)
 
 
 def test_cuda_asked_for_where_there_is_none() -> None:

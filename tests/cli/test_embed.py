@@ -73,8 +73,20 @@ def test_for_people(cli: Any, tiny: Path, fast: Any) -> None:
     assert "trust: " in ended.err
 
 
-def test_own_texts_for_the_calibration(cli: Any, tiny: Path, fast: Any, tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "mine.txt").write_text("zebra zebra\nquartz\n")
-    before = set(cache.rglob("*.json"))
+def test_own_texts_for_the_calibration(
+    cli: Any, tiny: Path, fast: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mpc_ray.session import Session
+
+    heard: list[Any] = []
+    load = Session.load
+
+    def listen(session: Session, path: Path, *, texts: Any = None) -> Any:
+        heard.append(texts)
+        return load(session, path)
+
+    monkeypatch.setattr(Session, "load", listen)
+    (tmp_path / "mine.txt").write_text("zebra zebra\n\nquartz\n")
     assert cli("embed", "zebra", "--model", tiny, "--calibrate", "mine.txt", *fast).code == 0
-    assert len(set(cache.rglob("*.json")) - before) == 1
+    assert cli("embed", "zebra", "--model", tiny, *fast).code == 0
+    assert heard == [("zebra zebra", "quartz"), None]

@@ -14,7 +14,6 @@ import pytest
 
 import mpc_ray
 from mpc_ray import errors
-from mpc_ray.cli import main
 from mpc_ray.cli.output import explain
 
 ROOT = Path(__file__).parents[2]
@@ -177,11 +176,40 @@ def test_ctrl_c_ends_the_parties_and_the_program(tiny: Path, tmp_path: Path) -> 
     assert not any(Path(f"/proc/{pid}").exists() for pid in parties)
 
 
-def test_main_exits_with_the_code(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["mpc-ray", "embed", ""])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().out == ""
+def test_leaving_runs_exit_functions_and_waits_for_no_thread(tmp_path: Path) -> None:
+    code = (
+        "import atexit, sys, threading, time\n"
+        "atexit.register(print, 'cleaned up')\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "sys.argv = ['mpc-ray', 'embed', '']\n"
+        "from mpc_ray.cli.main import main\n"
+        "main()\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (answer.returncode, answer.stdout) == (2, "cleaned up\n")
+    assert "text 0 is empty" in answer.stderr
+
+
+def test_a_reader_that_left_is_no_traceback(tmp_path: Path) -> None:
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(
+        [*PROGRAM, "--help"],
+        cwd=tmp_path,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None and child.stderr is not None
+    child.stdout.close()
+    assert "Traceback" not in child.stderr.read()
+    child.wait(timeout=30)
+    child.stderr.close()

@@ -13,9 +13,17 @@ from hypothesis import strategies as st
 from three import share, summands
 from transcript import run_role
 
+from mpc_ray.channel.meter import HEADERS
 from mpc_ray.errors import InputError, ScaleError
 from mpc_ray.protocols.runtime import Protocol
-from mpc_ray.protocols.semi_honest.bits import BitProducts, SecretBit, dealt_products, pack, packed_bytes, unpack
+from mpc_ray.protocols.semi_honest.bits import (
+    BitProducts,
+    SecretBit,
+    dealt_products,
+    pack,
+    packed_bytes,
+    unpack,
+)
 from mpc_ray.protocols.semi_honest.compare import less_than, less_than_zero, sign, sign_bytes
 from mpc_ray.protocols.semi_honest.open import Opening
 from mpc_ray.protocols.semi_honest.role import Role
@@ -179,7 +187,7 @@ def test_bit_to_ring_and_select(n: int, k: int) -> None:
 @roles
 @pytest.mark.parametrize("n", LENGTHS)
 def test_relu_is_exact(n: int, k: int) -> None:
-    x = torch.cat([tensor(EDGES), random((512,), seed=n), random((512,), 9, seed=n)])[-n:] if n > 2 else tensor(EDGES[1 : n + 1])
+    x = torch.cat([tensor([1, -1]), tensor(EDGES), random((250,), seed=n), random((250,), 9, seed=n)])[:n]
     shares = share(x, 5)
     additive = summands(x, 5)
     for z, local in ((shares, True), (additive, False)):
@@ -191,6 +199,19 @@ def test_relu_is_exact(n: int, k: int) -> None:
         assert run.payload == (evaluator, evaluator, dealer)
         b = -(-n // 8)
         assert (evaluator, dealer) == (16 * n + 34 * b, (48 if local else 56) * n + 96 * b)
+
+
+def test_what_could_be_dealt_ahead() -> None:
+    """What D deals for an additive z depends on its summand, all but the bits; for a replicated z nothing does."""
+    n, b = 100, 13
+    x = random((n,))
+    for z, online in ((summands(x), (32 + 16) * n), (share(x), 0)):
+        run = run_role(0, lambda role, me: relu(role, z[me]))  # noqa: B023
+        counts = run.parties[2].channel.meter.snapshot()
+        headers = sum(e["bytes"] for e in counts["split"] if e["label"] == HEADERS)
+        assert counts["bytes_sent_online"] - headers == online
+        assert counts["bytes_sent_offline"] == sum(run.payload) - 2 * relu_bytes(n, 0, True)[0] - online
+        assert counts["bytes_sent_offline"] >= 96 * b + 8 * n
 
 
 @roles

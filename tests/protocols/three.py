@@ -31,7 +31,9 @@ def runtimes(master: bytes = b"test seed", channels: Sequence[Any] | None = None
     return out
 
 
-def run_three(program: Program, parties: list[Runtime] | None = None, job: bytes = JOB, attempt: int = 0) -> list[Any]:
+def run_three(
+    program: Program, parties: list[Runtime] | None = None, job: bytes = JOB, attempt: int = 0
+) -> list[Any]:
     """The three parties' results, in order. The first exception of any party is raised."""
     parties = parties if parties is not None else runtimes()
     results: list[Any] = [None] * 3
@@ -59,7 +61,9 @@ def run_three(program: Program, parties: list[Runtime] | None = None, job: bytes
 def share(x: torch.Tensor, scale: int = 0, seed: int = 1) -> list[Shared]:
     """Each party's half of ⟨x⟩ (test randomness)."""
     rng = np.random.default_rng(seed)
-    first, second = (torch.from_numpy(rng.integers(-(2**63), 2**63, tuple(x.shape), dtype=np.int64)) for _ in range(2))
+    first, second = (
+        torch.from_numpy(rng.integers(-(2**63), 2**63, tuple(x.shape), dtype=np.int64)) for _ in range(2)
+    )
     pieces = [first, second, x - first - second]
     return [Shared(pieces[i], pieces[(i + 1) % 3], scale) for i in range(3)]
 

@@ -33,28 +33,33 @@ from mpc_ray.protocols.semi_honest.truncate import truncate
 from mpc_ray.sharing.replicated import Shared
 
 Case = Callable[[Role, int], Protocol[Any]]
-FORMAT = "sha256 of frames: peer u8, step u32, payload bytes u64, little endian, then the payload; then what a party holds"
+FORMAT = "sha256 of frames: peer u8, step u32, payload bytes u64, little endian, payload; sha256 of what a party holds"
 VALUES = torch.tensor([0, 1, -1, 2**40 + 12345, -(2**40) - 54321, 2**60, -(2**60), 77, -1000000007])
 
 
 def integers(shape: tuple[int, ...], bits: int, start: int) -> torch.Tensor:
     """Signed integers of ``bits`` from a fixed linear congruence."""
     count = int(np.prod(shape))
-    x = np.arange(start, start + count, dtype=np.uint64) * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+    x = np.arange(start, start + count, dtype=np.uint64) * np.uint64(6364136223846793005)
+    x += np.uint64(1442695040888963407)
     return torch.from_numpy((x.view(np.int64) >> (64 - bits)).copy()).reshape(shape)
 
 
-def spline(n: int, degree: int, t: int, scale: int, out_scale: int, fraction: int, low: float = 0.0) -> Spline:
+def spline(
+    n: int, degree: int, t: int, scale: int, out_scale: int, fraction: int, low: float = 0.0
+) -> Spline:
     """A spline whose tables are arbitrary integers: a fit may differ in a last bit between machines."""
-    return Spline(Window(low, n, t, scale), integers((degree + 1, 1 << n), 18, n), fraction, out_scale, 0.0, 0.0)
+    return Spline(
+        Window(low, n, t, scale), integers((degree + 1, 1 << n), 18, n), fraction, out_scale, 0.0, 0.0
+    )
 
 
 def _lookup(n: int) -> Case:
-    z, tables = summands(VALUES), prepare(integers((2, 1 << n), 30, 5))
+    z, tables, window = summands(VALUES), prepare(integers((2, 1 << n), 30, 5)), Window(0.0, n, 20, 0)
 
     def case(role: Role, me: int) -> Protocol[torch.Tensor | None]:
         opening = open_masked(role, z[me].value, z[me].shape)
-        one_hot = deal_index(role, opening.r if role.is_d else None, opening.shape, 20, n)
+        one_hot = deal_index(role, opening, window)
         yield
         return None if role.is_d else one_hot.sums(window_index(opening.c, 20, n), tables)
 
@@ -148,4 +153,6 @@ def _digest(result: Any) -> str:
         parts = [result]
     else:  # a secret bit
         parts = [] if result.share is None else [torch.from_numpy(result.share)]
-    return sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest() if parts else ""
+    return (
+        sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest() if parts else ""
+    )

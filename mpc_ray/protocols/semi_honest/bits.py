@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mpc_ray.channel.meter import OFFLINE
 from mpc_ray.protocols.runtime import Arrival
 from mpc_ray.protocols.semi_honest.role import Role
 
@@ -54,7 +55,7 @@ class SecretBit:
 
 @dataclass
 class DealtBits:
-    """An evaluator's XOR share of packed bits that D hands out in this round; D has none.
+    """An evaluator's XOR share of packed random bits, D's own, that D hands out in this round; D has none.
 
     E0's half is a stream, E1 receives value XOR half: a one-time pad under S_k, which E1 lacks. D sends as many bytes
     as the value has.
@@ -75,7 +76,7 @@ class DealtBits:
         self._half = role.bytes_with_e0(self.what, length).reshape(self.shape)
         if role.is_d:
             assert self.value is not None
-            role.send(role.e1, self.value ^ self._half, self.what)
+            role.send(role.e1, self.value ^ self._half, self.what, OFFLINE)
 
     def share(self) -> Packed:
         """An evaluator's half, after the round."""

@@ -78,7 +78,7 @@ def sign(role: Role, opening: Opening, constant: int = 0) -> Protocol[SecretBit]
     position = None
     if role.is_d:
         position = torch.from_numpy(_digits(opening.r).astype(np.int64)).reshape(-1)
-    one_hot = OneHot(role, position, DIGITS * count, DIGIT_BITS, "digits")
+    one_hot = OneHot(role, position, DIGITS * count, DIGIT_BITS, "digits", opening.phase)
     yield
     equal = less = None
     if not role.is_d:

@@ -27,23 +27,21 @@ from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
 
-def evaluate(
-    role: Role, x: Summand | Shared, spline: Spline, checks: RangeChecks, centred: bool = True
-) -> Protocol[Shared]:
+def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeChecks) -> Protocol[Shared]:
     """⟨f(x)⟩ at spline.scale for x at the window's scale: gelu, silu, sigmoid, tanh, exp, reciprocal, rsqrt, or any.
 
     Range: the whole window gives the spline; spline.max_error bounds the error on the range it was fitted to, and the
-    checks flag what lies outside (``functions.elementary``). ``centred``: that range is the window's middle half; False
-    for reciprocal and rsqrt, whose range is its lower half. The result is not truncated.
+    checks flag what lies outside (``functions.elementary``). The result is not truncated.
     3 rounds: opening with the one-hot; multiply; reshare. Bytes an element (d the degree): E0 and E1 8 + 8(d+1) + 8
-    each; D 8(d+2) to E1, and the one-hot: 2^n/8 to E1 up to n = 10, above key_bytes(n) to each.
+    each; D 8(d+2) to E1, and the one-hot: 2^n/8 to E1 up to n = 10, above key_bytes(n) to each. reciprocal and rsqrt,
+    for the flag of what is below their range: E0 and E1 8 more, D 16.
     """
     window = spline.window
     check_scale(x.scale, window.scale, f"{role.label}: argument")
     z = summand(x) if isinstance(x, Shared) else x
     value = z.value - window.low_units if role.is_e0 else z.value
     opening = open_masked(role, value, z.shape)
-    checks.add(role, opening, window.t + window.n, centred)
+    checks.add(role, opening, window.t + window.n, centred=spline.flags is None)
     one_hot = deal_index(role, opening, window)
     yield
     product = spline_product(role, spline, one_hot, opening)
@@ -56,8 +54,8 @@ def l2_normalise(role: Role, x: Summand | Shared, plan: NormPlan, checks: RangeC
     """⟨x_ij/‖x_i‖⟩ at plan.scale for rows x (…, width); range and error: ``functions.rows.l2_plan``.
 
     4 rounds: opening; sum of squares; rsqrt with the scaling; reshare. Bytes an element, f = x.scale - centre_scale,
-    m = ⌈f/8⌉, d the degree: E0 and E1 16 each; D 8 + 2m + (d+2)(8 + m). A row: E0 and E1 8 + 8(d+1) each; D 8 +
-    8(d+2) and the one-hot.
+    m = ⌈f/8⌉, d the degree: E0 and E1 16 each; D 8 + 2m + (d+2)(8 + m). A row: E0 and E1 16 + 8(d+1) each; D
+    24 + 8(d+2) and the one-hot.
     """
     return (yield from normalise(role, _at_least(x, plan.centre_scale), plan, checks))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from mpc_ray.channel.meter import OFFLINE
 from mpc_ray.protocols.runtime import Protocol
 from mpc_ray.protocols.semi_honest.bits import SecretBit, packed_bytes, unpack
 from mpc_ray.protocols.semi_honest.compare import sign
@@ -42,7 +43,7 @@ class Selection:
             self._mine = bit.share ^ role.bytes_with_dealer("select mask", length)
             role.send(role.other, self._mine, "select")
             self._arrival = role.expect(role.other, length)
-        self._rho = role.deal(rho, shape, "rho")
+        self._rho = role.deal(rho, shape, "rho", phase=OFFLINE)
         self._high: list[Dealt] = []
         self._top: list[Dealt | None] = []
         for y in values:
@@ -51,8 +52,9 @@ class Selection:
             if rho is not None:
                 high = rho * y.r_hi
                 top = rho * y.r_msb if y.r_msb is not None else None
-            self._high.append(role.deal(high, shape, "rho·r_hi"))
-            self._top.append(role.deal(top, shape, "rho·r_msb", y.bit_bytes) if y.f else None)
+            phase = y.opening.phase
+            self._high.append(role.deal(high, shape, "rho·r_hi", phase=phase))
+            self._top.append(role.deal(top, shape, "rho·r_msb", y.bit_bytes, phase) if y.f else None)
         self._v: torch.Tensor | None = None
 
     @property
@@ -76,11 +78,11 @@ class Selection:
         assert whole is not None
         y = self.values[i]
         c, g = y.public
-        masked = c * self._rho.share() - self._high[i].share()
+        rho_y = c * self._rho.share() - self._high[i].share()
         top = self._top[i]
         if g is not None and top is not None:
-            masked += (g * top.share()) << (64 - y.f)
-        return self.v * whole + (1 - 2 * self.v) * masked
+            rho_y += (g * top.share()) << (64 - y.f)
+        return self.v * whole + (1 - 2 * self.v) * rho_y
 
 
 def two_of_two(role: Role, x: Shared) -> torch.Tensor:
@@ -88,6 +90,13 @@ def two_of_two(role: Role, x: Shared) -> torch.Tensor:
     if role.is_e0:
         return x.own + x.next
     return x.next if role.is_e1 else torch.zeros_like(x.own)
+
+
+def masked(role: Role, value: torch.Tensor, scale: int) -> Truncation:
+    """A 2-of-2 value in masked form, opened in this round; D passes zeros, and what it deals for it is free of data."""
+    opened = Truncation(role, Summand(value, scale), 0)
+    opened.opening.phase = OFFLINE
+    return opened
 
 
 def to_shared(role: Role, bit: SecretBit) -> Protocol[Shared]:
@@ -104,7 +113,7 @@ def select(role: Role, bit: SecretBit, x: Shared, y: Shared) -> Protocol[Shared]
     """
     check_scale(y.scale, x.scale, f"{role.label}: selection")
     first, second = two_of_two(role, x), two_of_two(role, y)
-    difference = Truncation(role, Summand(first - second, x.scale), 0)
+    difference = masked(role, first - second, x.scale)
     selection = Selection(role, bit, [difference])
     yield
     chosen = selection.product(0, first - second)
@@ -122,16 +131,14 @@ def relu(role: Role, z: Summand | Shared, f: int = 0, checks: RangeChecks | None
     local = isinstance(z, Shared) and f == 0
     if isinstance(z, Shared):
         z = Summand(two_of_two(role, z), z.scale) if local else summand(z)
-    masked = Truncation(role, z, f)
-    if not local:
-        masked.deal_shares()
+    y = masked(role, z.value, z.scale) if local else Truncation(role, z, f).deal_shares()
     if checks is not None and f:
-        checks.add(role, masked.opening, PRODUCT_BITS + 1)
-    negative = yield from sign(role, masked.opening, 1 << PRODUCT_BITS if f else 0)
-    selection = Selection(role, negative.flipped(role), [masked])
+        checks.add(role, y.opening, PRODUCT_BITS + 1)
+    negative = yield from sign(role, y.opening, 1 << PRODUCT_BITS if f else 0)
+    selection = Selection(role, negative.flipped(role), [y])
     yield
-    whole = z.value if local else masked.shares()
-    return (yield from reshare(role, selection.product(0, whole), z.shape, masked.scale))
+    whole = z.value if local else y.shares()
+    return (yield from reshare(role, selection.product(0, whole), z.shape, y.scale))
 
 
 def relu_bytes(count: int, f: int, local: bool) -> tuple[int, int]:

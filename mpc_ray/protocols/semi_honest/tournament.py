@@ -16,9 +16,8 @@ from mpc_ray.protocols.semi_honest.bits import packed_bytes
 from mpc_ray.protocols.semi_honest.compare import sign, sign_bytes
 from mpc_ray.protocols.semi_honest.open import reshare
 from mpc_ray.protocols.semi_honest.role import Role
-from mpc_ray.protocols.semi_honest.select import Selection, two_of_two
-from mpc_ray.protocols.semi_honest.truncate import Truncation
-from mpc_ray.sharing.replicated import Shared, Summand
+from mpc_ray.protocols.semi_honest.select import Selection, masked, two_of_two
+from mpc_ray.sharing.replicated import Shared
 
 
 def rounds(n: int) -> int:
@@ -82,11 +81,11 @@ def _play(role: Role, x: Shared, indexed: bool) -> Protocol[tuple[torch.Tensor, 
         even = value.shape[-1] // 2 * 2
         left, place = value[..., 0:even:2], index[..., 0:even:2]
         d, apart = left - value[..., 1:even:2], place - index[..., 1:even:2]
-        masked = [Truncation(role, Summand(d, x.scale), 0)]
+        opened = [masked(role, d, x.scale)]
         if indexed and not first:
-            masked.append(Truncation(role, Summand(apart, 0), 0))
-        right_wins = yield from sign(role, masked[0].opening)
-        selection = Selection(role, right_wins, masked)
+            opened.append(masked(role, apart, 0))
+        right_wins = yield from sign(role, opened[0].opening)
+        selection = Selection(role, right_wins, opened)
         yield
         if not role.is_d:
             change = selection.product(0, d)
