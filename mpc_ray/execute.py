@@ -38,7 +38,7 @@ from mpc_ray.protocols.runtime import Protocol, Runtime
 from mpc_ray.protocols.semi_honest.blocks import LayerShares, ModelShares, SemiHonestBlocks
 from mpc_ray.protocols.semi_honest.product import Linear
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
-from mpc_ray.sharing.deal import receive
+from mpc_ray.sharing.deal import receive, receive_one_by_one
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
@@ -76,11 +76,11 @@ class Executor:
         tables = {k.removeprefix("public/"): v for k, v in message.tensors.items() if k.startswith("public/")}
         plan = from_record(header["record"], tables)
         me = self.runtime.me
-        shares = receive(me, header, message.tensors)
+        take = receive_one_by_one(me, header, message.tensors)
         own = digest(header["record"], tables)
         self.runtime.begin(bytes.fromhex(header["job"]), 0)
         self.runtime.run(_compare(self.runtime, own))
-        self._models[str(header["model"])] = _Loaded(plan, model_shares(me, plan, shares))
+        self._models[str(header["model"])] = _Loaded(plan, model_shares(me, plan, take))
         return Message({"ok": True, "digest": own.hex()})
 
     def forget(self, message: Message) -> Message:
@@ -164,15 +164,16 @@ class Executor:
         }
 
 
-def model_shares(me: int, plan: EncoderPlan, shares: Mapping[str, Shared]) -> ModelShares:
-    """This party's prepared weights. Raises ModelError if a tensor of the plan is missing."""
+def model_shares(me: int, plan: EncoderPlan, take: Callable[[str], Shared | None]) -> ModelShares:
+    """This party's prepared weights, one tensor after the other. Raises ModelError if a tensor of the plan is missing."""
 
     def get(name: str, scale: int | None = None) -> Shared:
-        if name not in shares:
+        shared = take(name)
+        if shared is None:
             raise ModelError(f"the shares lack {name}", remedy="share the model again")
         if scale is not None:
-            check_scale(shares[name].scale, scale, name)
-        return shares[name]
+            check_scale(shared.scale, scale, name)
+        return shared
 
     def linear(name: str, scale: int, *inputs: int) -> Linear:
         return Linear(me, get(name), get(f"{name} bias", scale), inputs)

@@ -94,9 +94,10 @@ def reciprocal(
 ) -> Spline:
     """1/x for 0 < low ≤ x ≤ high at ``scale``; relative error ≤ tolerance, high/low up to about 1,000.
 
-    Below ``low`` the result tends to that of low/4. The range check flags what lies two cells or more below ``low``, or
-    above the window's lower half. ``out_scale`` by default: 34 bits of the smallest result. ``row``: the elements of
-    the row that the result scales, if it does; each costs about 12 bytes a degree.
+    Below ``low`` the result tends to that of low/4. The range check flags what lies two cells or more below ``low``,
+    negative arguments too, or two cells or more above the window's lower half. ``out_scale`` by default: 34 bits of
+    the smallest result. ``row``: the elements of the row that the result scales, if it does; each costs about 12 bytes
+    a degree.
     """
     if out_scale is None:
         out_scale = 34 + math.ceil(math.log2(high))
@@ -196,9 +197,14 @@ def positive(
     clamped = lambda x: f(np.maximum(x, low / 4))  # noqa: E731
     width = math.ceil(math.log2(2 * high if flag else high))
     windows = lambda n: Window(0.0, n, scale + width - n, scale)  # noqa: E731
-    return _search(
+    spline = _search(
         name, clamped, low, high, windows, scale + width, out_scale, tolerance, True, flag, ROW_BYTES * row
     )
+    if spline.flags is None:
+        return spline
+    flags = spline.flags.clone()
+    flags[len(flags) // 2 + 2 :] = 1  # small negative arguments wrap to the window's end
+    return replace(spline, flags=flags)
 
 
 def _centred(

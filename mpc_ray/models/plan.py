@@ -83,13 +83,20 @@ class EncoderPlan:
         )
 
 
+MARGIN = 1.1  # beyond what calibration saw, before the range check strikes: texts like those seen differ by a few per cent
 BUCKET_LOG = 1
 ROW_ERROR = 2.5e-4  # mean relative error, over orders of magnitude, of 1/sum and rsqrt
 RECIPROCAL_SCALE = 22  # up to 128 keys; sums grow with the length, so more bits go to 1/sum above
 
 
+def _widened(seen: Span) -> Span:
+    room = (seen[1] - seen[0]) * (MARGIN - 1) / 2
+    return seen[0] - room, seen[1] + room
+
+
 def product_scale(where: str, largest: float, at_most: int) -> int:
-    """The largest stored scale at which ``largest`` stays below 2^61, at most ``at_most``."""
+    """The largest stored scale at which ``largest``, and MARGIN, stays below 2^61, at most ``at_most``."""
+    largest *= MARGIN
     scale = min(at_most, math.floor(CHECKED_BITS - math.log2(max(largest, 1e-3))))
     prove_fits(where, largest, scale, CHECKED_BITS)
     return scale
@@ -138,8 +145,9 @@ def _layer_plan(where: str, config: BertConfig, seen: LayerRange) -> LayerPlan:
 
 
 def _score_window(where: str, seen: Span, depth: float) -> tuple[float, int]:
-    """(low, buckets): the middle half holds what was seen, and masked scores ``depth`` below it."""
-    low, high = seen[0] - depth, seen[1]
+    """(low, buckets): the middle half holds what was seen and MARGIN, and masked scores ``depth`` below it."""
+    low, high = _widened(seen)
+    low -= depth
     bucket = 2.0**BUCKET_LOG
     buckets = max(16, 2 ** math.ceil(math.log2((2 * (high - low) + bucket) / bucket)))
     if buckets > 256:
@@ -156,7 +164,7 @@ def _norm_plan(where: str, config: BertConfig, seen: NormRange) -> NormPlan:
     balance = math.log2((smallest * largest) ** -0.5 / 3)
     centre = max(8, min(26, round((HIDDEN_SCALE + balance) / 2)))
     h = config.hidden
-    top = math.ceil(math.log2(2 * h * largest))
+    top = math.ceil(math.log2(2 * MARGIN * h * largest))
     spline = _row_spline(
         lambda u: (np.maximum(u, h * smallest / 8) / h + config.eps) ** -0.5,
         top,
@@ -165,13 +173,13 @@ def _norm_plan(where: str, config: BertConfig, seen: NormRange) -> NormPlan:
         (h * smallest / 2, h * largest),
         flag_below=True,
     )
-    prove_fits(f"{where}: sum of squares", 2 * h * largest, 2 * centre)
+    prove_fits(f"{where}: sum of squares", 2 * MARGIN * h * largest, 2 * centre)
     return NormPlan(centre, spline)
 
 
 def _unit_plan(config: BertConfig, seen: Span) -> NormPlan:
     smallest, largest = seen
-    top = math.ceil(math.log2(2 * largest))
+    top = math.ceil(math.log2(2 * MARGIN * largest))
     spline = _row_spline(
         lambda u: np.maximum(u, smallest / 8) ** -0.5,
         top,
@@ -222,6 +230,7 @@ def _activation(where: str, name: str, seen: Span) -> tuple[int, Spline]:
     Cells of a quarter; for relu, whose kink no polynomial follows, all that 10 bits give and an eighth at most. Wide
     windows take up to 12 bits (above 10 a distributed point function each), and then wider cells.
     """
+    seen = _widened(seen)
     width = math.ceil(math.log2(2 * max(seen[1] - seen[0], 1.0)))
     scale = min(55, 62 - width)
     n = min(width + 2, WIDEST_BITS)

@@ -8,7 +8,7 @@ one-time-padded tensor, or two seeds.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,15 +61,43 @@ def _public(secrets: Mapping[str, Secret]) -> dict[str, Any]:
 def receive(me: int, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Shared]:
     """A party's halves from its parcel. Raises InputError where a tensor is missing or has another shape, or where the
     parcel is another party's: with two parcels a party would hold everything."""
+    seeds = _seeds(me, header)
+    return {name: _held(me, name, public, seeds, tensors) for name, public in header["shares"].items()}
+
+
+def receive_one_by_one(
+    me: int, header: Mapping[str, Any], tensors: MutableMapping[str, np.ndarray]
+) -> Callable[[str], Shared | None]:
+    """As ``receive``, but expands a tensor only when it is asked for, and lets go of its data: each can be had once.
+
+    A model need not be in memory twice. The function returned answers None for a name the parcel lacks.
+    """
+    seeds = _seeds(me, header)
+
+    def take(name: str) -> Shared | None:
+        public = header["shares"].get(name)
+        if public is None:
+            return None
+        shared = _held(me, name, public, seeds, tensors)
+        tensors.pop(name, None)
+        return shared
+
+    return take
+
+
+def _seeds(me: int, header: Mapping[str, Any]) -> dict[int, bytes]:
     seeds = {int(i): bytes.fromhex(seed) for i, seed in header["seeds"].items()}
     if seeds.keys() != {me, (me + 1) % 3} & {0, 1} or any(len(seed) != 32 for seed in seeds.values()):
         raise InputError(f"these shares are not party {me}'s", remedy="send each party its own")
-    out = {}
-    for name, public in header["shares"].items():
-        shape = tuple(int(n) for n in public["shape"])
-        held = [_piece(i % 3, name, shape, seeds, tensors) for i in (me, me + 1)]
-        out[name] = Shared(held[0], held[1], int(public["scale"]))
-    return out
+    return seeds
+
+
+def _held(
+    me: int, name: str, public: Mapping[str, Any], seeds: Mapping[int, bytes], tensors: Mapping[str, np.ndarray]
+) -> Shared:
+    shape = tuple(int(n) for n in public["shape"])
+    own, following = (_piece(i % 3, name, shape, seeds, tensors) for i in (me, me + 1))
+    return Shared(own, following, int(public["scale"]))
 
 
 def _piece(

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
 FAST = ("--launcher", "threads", "--no-tls")
 
 
@@ -93,7 +92,7 @@ def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 def program(*arguments: object, cwd: Path, stdin: str | None = None) -> Ended:
     """The program in a process of its own, as the command ``mpc-ray`` starts it."""
-    environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environ = os.environ | {"OMP_NUM_THREADS": "1"}
     answer = subprocess.run(
         [sys.executable, "-P", "-c", "from mpc_ray.cli.main import main; main()", *map(str, arguments)],
         cwd=cwd,

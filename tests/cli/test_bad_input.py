@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +112,42 @@ def test_outputs_that_contradict(cli: Any, tiny: Path, fast: Any) -> None:
 
 def test_a_calibration_file_that_is_not_there(cli: Any, tiny: Path, fast: Any) -> None:
     cli("embed", "a", "--model", tiny, "--calibrate", "mine.txt", *fast).one_line_error(2, "mine.txt")
+
+
+def test_a_port_in_use(cli: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpc_ray.party_settings import PartySettings
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("mpc_ray.session.PartySettings", partial(PartySettings, port=port))
+        cli("embed", "a", "--model", tiny, "--launcher", "threads").one_line_error(
+            2, f"port {port}", "in use"
+        )
+
+
+def test_a_peer_that_never_comes(cli: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpc_ray.party import PartyServer
+
+    connect = PartyServer._connect
+
+    def stay_away(server: PartyServer, addresses: Any, timeout_s: float) -> Any:
+        if server._settings.me == 2:
+            time.sleep(4)
+            return {"ready": True}
+        return connect(server, addresses, timeout_s)
+
+    monkeypatch.setattr(PartyServer, "_connect", stay_away)
+    monkeypatch.setattr("mpc_ray.session.START_TIMEOUT_S", 2.0)
+    cli("embed", "a", "--model", tiny, "--launcher", "threads").one_line_error(5, "party 2")
+
+
+def test_a_certificate_of_another_authority(cli: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpc_ray.trust.certs import SessionAuthority
+
+    sign, other = SessionAuthority.sign, SessionAuthority()
+
+    def stray(authority: SessionAuthority, request: bytes, name: str, **rest: Any) -> bytes:
+        return sign(other if name == "party-1" else authority, request, name, **rest)
+
+    monkeypatch.setattr(SessionAuthority, "sign", stray)
+    cli("embed", "a", "--model", tiny, "--launcher", "threads").one_line_error(5, "party")

@@ -80,7 +80,6 @@ def test_a_text_out_of_range_is_one_line_and_shadow_shows_where(
     cli: Any, tiny: Path, fast: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from mpc_ray.errors import RangeExceeded
-    from mpc_ray.models.query import embeddings  # noqa: F401 - what embed calls must exist for the test to mean anything
 
     def strike(*given: object, **named: object) -> None:
         raise RangeExceeded("the input left the calibrated range in layer 0/activation", remedy="calibrate")

@@ -16,7 +16,6 @@ import mpc_ray
 from mpc_ray import errors
 from mpc_ray.cli.output import explain
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-P", "-c", "from mpc_ray.cli.main import main; main()")
 
 
@@ -32,7 +31,6 @@ def test_starting_imports_nothing_heavy(arguments: list[str], tmp_path: Path) ->
     answer = subprocess.run(
         [sys.executable, "-P", "-c", code],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -158,7 +156,7 @@ def test_ctrl_c_ends_the_parties_and_the_program(tiny: Path, tmp_path: Path) -> 
     child = subprocess.Popen(
         [*PROGRAM, "embed", "a text", "--launcher", "processes", "--model", str(tiny)],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -188,7 +186,6 @@ def test_leaving_runs_exit_functions_and_waits_for_no_thread(tmp_path: Path) -> 
     answer = subprocess.run(
         [sys.executable, "-P", "-c", code],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -199,11 +196,9 @@ def test_leaving_runs_exit_functions_and_waits_for_no_thread(tmp_path: Path) -> 
 
 
 def test_a_reader_that_left_is_no_traceback(tmp_path: Path) -> None:
-    environ = os.environ | {"PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
         [*PROGRAM, "--help"],
         cwd=tmp_path,
-        env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

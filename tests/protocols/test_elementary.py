@@ -161,7 +161,11 @@ def test_range_check(name: str, k: int) -> None:
     inside = np.linspace(low, high, 200)
     assert not flagged(k, inside, spline)
     above = window.low + window.width * (1 if positive else 1.25) + 1
-    below = [-1.0, low - 2.01 * window.cell] if positive else [window.low - window.width / 4 - 1]
+    below = (
+        [-1.0, -(2.0**-SCALE), 0.0, low - 2.01 * window.cell]
+        if positive
+        else [window.low - window.width / 4 - 1]
+    )
     for outside in (above, *below):
         assert flagged(k, np.append(inside, outside), spline), outside
 

@@ -21,7 +21,7 @@ UNCHECKED = RangeChecks(JOB, enabled=False)
 
 
 class Recording:
-    """A channel that hashes what it sends: for every frame peer (1 byte), step (4), length (8), payload; little endian."""
+    """A channel that hashes what it sends: of a frame peer (1 byte), step (4), length (8), payload, little endian."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel

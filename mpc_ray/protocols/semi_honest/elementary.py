@@ -124,12 +124,10 @@ def softmax(
     opening = open_masked(role, value - low if role.is_e0 else value, z.shape)
     checks.add(role, opening, group.bucket_bit + group.bucket_bits)
     e = yield from exp_below_maximum(role, opening, group, keep)
-    return (yield from _over_sum(role, e, z.shape, plan, keep))
+    return (yield from _over_sum(role, e, z.shape, plan))
 
 
-def _over_sum(
-    role: Role, e: torch.Tensor | None, shape: torch.Size, plan: SoftmaxPlan, keep: torch.Tensor | None
-) -> Protocol[Shared]:
+def _over_sum(role: Role, e: torch.Tensor | None, shape: torch.Size, plan: SoftmaxPlan) -> Protocol[Shared]:
     """2-of-2 e (D: None) → ⟨e/Σe⟩. 3 rounds: e and its sum are opened under masks; 1/sum and the scaling; reshare."""
     held = torch.zeros(shape, dtype=torch.int64) if e is None else e
     masked = Truncation(role, Summand(held, EXP_SCALE), EXP_SCALE - plan.context_scale)
@@ -141,10 +139,7 @@ def _over_sum(
     inverse = spline_product(role, plan.reciprocal, one_hot, total).value
     scaled = RowScale(role, masked, inverse, plan.reciprocal.degree + 1)
     yield
-    share = scaled.share()
-    if share is not None and keep is not None:
-        share = share * keep.reshape(shape)  # truncation may have made a kept zero 0 or 1 unit
-    return (yield from reshare(role, share, shape, plan.scale))
+    return (yield from reshare(role, scaled.share(), shape, plan.scale))
 
 
 def _at_least(x: Summand | Shared, scale: int) -> Summand:
