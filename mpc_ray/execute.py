@@ -156,6 +156,8 @@ class Executor:
             "seconds": seconds,
             "waiting": runtime.timing.waiting,
             "compute": dict(runtime.timing.compute),
+            "compute_split": [[*key, seconds] for key, seconds in runtime.timing.compute_split.items()],
+            "rounds_split": [[*key, count] for key, count in runtime.timing.rounds_split.items()],
             "rounds": max(counts["rounds"], runtime.clock) + 1,  # and the answer to the client
             "bytes_sent": counts["bytes_sent"],
             "bytes_sent_offline": counts["bytes_sent_offline"],

@@ -172,7 +172,8 @@ class ThreadsLauncher:
         prepare_process(settings)
         if self.tls:
             servers = [PartyServer() for _ in range(3)]
-            return triple_of(servers, settings, timeout_s, [server.stop for server in servers])
+            ends = [*(server.stop for server in servers), *(server.join for server in servers)]
+            return triple_of(servers, settings, timeout_s, ends)
         channels = local_channels(settings.step_timeout_s, bytes.fromhex(settings.session))
         makes = [partial(Party, replace(settings, me=i), channel) for i, channel in enumerate(channels)]
         parties = all_three(makes, timeout_s, "starting")

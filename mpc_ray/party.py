@@ -75,6 +75,11 @@ class PartyServer:
                 open_end.close()
         self._forget_key()
 
+    def join(self) -> None:
+        """Wait for the thread that serves, after ``stop``: a process that hosts parties must not end under it."""
+        if self._thread is not None:
+            self._thread.join(LEAVING_S)
+
     def _open(self, settings: PartySettings) -> dict[str, Any]:
         if self._thread is not None:
             self._thread.join(LEAVING_S)  # a client that just left

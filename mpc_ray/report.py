@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from mpc_ray.channel import Message
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -14,8 +16,9 @@ class JobReport:
     """One job. ``bytes_sent`` holds three numbers, all phases, frame headers included, before TLS.
 
     ``seconds`` is the slowest party's time from shares to answer. ``split`` maps (layer, function) to bytes of all
-    three; ``compute`` maps a function to the seconds that the three together computed; ``waiting`` is a party's mean
-    time in exchanges.
+    three; ``compute`` maps a function to the seconds that the three together computed, ``compute_split`` the same by
+    (layer, function), ``rounds_split`` to the rounds in which a party sent for it; ``waiting`` is a party's mean time
+    in exchanges.
     """
 
     batch: int
@@ -27,6 +30,8 @@ class JobReport:
     split: dict[tuple[str, str], int]
     compute: dict[str, float]
     waiting: float
+    compute_split: dict[tuple[str, str], float] = field(default_factory=dict)
+    rounds_split: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def job_report(answers: Sequence[Message], batch: int, length: int) -> JobReport:
@@ -34,12 +39,20 @@ def job_report(answers: Sequence[Message], batch: int, length: int) -> JobReport
     headers: list[dict[str, Any]] = [a.header for a in answers]
     split: dict[tuple[str, str], int] = {}
     compute: dict[str, float] = {}
+    compute_split: dict[tuple[str, str], float] = {}
+    rounds: dict[tuple[str, str], int] = {}
     for h in headers:
         for layer, label, count in h["split"]:
             key = (str(layer), str(label).split("/")[0])
             split[key] = split.get(key, 0) + int(count)
         for function, seconds in h["compute"].items():
             compute[function] = compute.get(function, 0.0) + float(seconds)
+        for layer, function, seconds in h.get("compute_split", ()):
+            key = (str(layer), str(function))
+            compute_split[key] = compute_split.get(key, 0.0) + float(seconds)
+        for layer, function, count in h.get("rounds_split", ()):
+            key = (str(layer), str(function))
+            rounds[key] = max(rounds.get(key, 0), int(count))
 
     def three(name: str) -> tuple[int, int, int]:
         a, b, c = (int(h[name]) for h in headers)
@@ -54,6 +67,8 @@ def job_report(answers: Sequence[Message], batch: int, length: int) -> JobReport
         bytes_sent_offline=three("bytes_sent_offline"),
         split=split,
         compute=compute,
+        compute_split=compute_split,
+        rounds_split=rounds,
         waiting=sum(float(h["waiting"]) for h in headers) / 3,
     )
 
@@ -79,11 +94,7 @@ class Report:
 
     def bytes_by_function(self) -> dict[str, int]:
         """Bytes of all three parties, largest first."""
-        total: dict[str, int] = {}
-        for job in self.jobs:
-            for (_, function), count in job.split.items():
-                total[function] = total.get(function, 0) + count
-        return dict(sorted(total.items(), key=lambda item: -item[1]))
+        return dict(sorted(_by_function(j.split for j in self.jobs).items(), key=lambda item: -item[1]))
 
     def seconds_by_function(self) -> dict[str, float]:
         """Computing seconds of all three parties together."""
@@ -93,12 +104,36 @@ class Report:
                 total[function] = total.get(function, 0.0) + seconds
         return total
 
+    def rounds_by_function(self) -> dict[str, int]:
+        """Rounds in which a party sent for the function; those that two functions share count for both."""
+        return _by_function(j.rounds_split for j in self.jobs)
+
     def bytes_by_layer(self) -> dict[str, dict[str, int]]:
         """layer → function → bytes of all three parties."""
-        total: dict[str, dict[str, int]] = {}
-        for job in self.jobs:
-            for (layer, function), count in job.split.items():
-                if layer:
-                    row = total.setdefault(layer, {})
-                    row[function] = row.get(function, 0) + count
-        return total
+        return _by_layer(j.split for j in self.jobs)
+
+    def seconds_by_layer(self) -> dict[str, dict[str, float]]:
+        """layer → function → computing seconds of all three parties together."""
+        return _by_layer(j.compute_split for j in self.jobs)
+
+    def rounds_by_layer(self) -> dict[str, dict[str, int]]:
+        """layer → function → rounds, as ``rounds_by_function``."""
+        return _by_layer(j.rounds_split for j in self.jobs)
+
+
+def _by_function(jobs: Iterable[Mapping[tuple[str, str], Number]]) -> dict[str, Number]:
+    total: dict[str, Number] = {}
+    for job in jobs:
+        for (_, function), value in job.items():
+            total[function] = total[function] + value if function in total else value
+    return total
+
+
+def _by_layer(jobs: Iterable[Mapping[tuple[str, str], Number]]) -> dict[str, dict[str, Number]]:
+    total: dict[str, dict[str, Number]] = {}
+    for job in jobs:
+        for (layer, function), value in job.items():
+            if layer:
+                row = total.setdefault(layer, {})
+                row[function] = row[function] + value if function in row else value
+    return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +131,7 @@ def setting_of(model: str, config: Config, trust: str, bert: BertModel) -> Setti
 def function_costs(report: Report) -> list[FunctionCost]:
     """Functions by bytes, largest first. A round in which two functions sent counts for both."""
     seconds = report.seconds_by_function()
-    rounds = _by_function(report, "rounds_by_function")
+    rounds = report.rounds_by_function()
     return [
         FunctionCost(name, seconds[name] / 3 if name in seconds else None, nbytes, rounds.get(name))
         for name, nbytes in report.bytes_by_function().items()
@@ -150,15 +150,14 @@ def remainder(report: Report) -> float:
 
 
 def layer_table(report: Report, what: str) -> dict[str, dict[str, float]]:
-    """layer → function → ``bytes`` of all three, ``seconds`` of a party (mean) or ``rounds``.
-
-    Empty where the parties do not count it by layer.
-    """
-    counted = getattr(report, f"{what}_by_layer", None)
-    if counted is None:
-        return {}
+    """layer → function → ``bytes`` of all three, ``seconds`` of a party (mean) or ``rounds``."""
+    counted: dict[str, Callable[[], Mapping[str, Mapping[str, float]]]] = {
+        "bytes": report.bytes_by_layer,
+        "seconds": report.seconds_by_layer,
+        "rounds": report.rounds_by_layer,
+    }
     parties = 3 if what == "seconds" else 1
-    return {layer: {name: value / parties for name, value in row.items()} for layer, row in counted().items()}
+    return {layer: {name: value / parties for name, value in row.items()} for layer, row in counted[what]().items()}
 
 
 def costs_json(report: Report) -> dict[str, Any]:
@@ -190,11 +189,6 @@ def shadow_json(shadow: ShadowReport | None) -> dict[str, Any] | None:
         "outside_range": list(shadow.outside),
         "drifts": [asdict(drift) for drift in shadow.drifts],
     }
-
-
-def _by_function(report: Report, what: str) -> dict[str, int]:
-    counted = getattr(report, what, None)
-    return {} if counted is None else dict(counted())
 
 
 def _unit(vectors: Array) -> Array:

@@ -158,5 +158,7 @@ def _errors(
         value = _polynomial(tables, j.astype(np.int64), np.floor(v * 2.0**fraction), scale)
         error = np.abs(value - f(x)) / size
         mean += chance * error
-        maximum = max(maximum, float(error[chance > 0.01].max()))  # rarer than 1 in 100 counts in the mean alone
+        maximum = max(
+            maximum, float(error[chance > 0.01].max())
+        )  # rarer than 1 in 100 counts in the mean alone
     return maximum, float(mean.mean())

@@ -20,7 +20,7 @@ class Window:
     scale: int
 
     def __post_init__(self) -> None:
-        if not (3 <= self.n <= 16 and 0 <= self.t and self.t + self.n <= 63):
+        if not (3 <= self.n <= 16 and self.t >= 0 and self.t + self.n <= 63):
             raise ValueError(f"window of {self.n} bits and cells of 2^{self.t} units does not fit the ring")
 
     @property

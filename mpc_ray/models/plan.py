@@ -155,7 +155,7 @@ def _score_window(where: str, seen: Span, depth: float) -> tuple[float, int]:
             f"{where}: scores from {low:.0f} to {high:.0f} need a window of {buckets} buckets, at most 256 fit",
             remedy="this model's attention is too sharp for semi_honest_3pc's softmax",
         )
-    return float(math.floor((low + high - buckets * bucket) / 2)), buckets
+    return math.floor((low + high - buckets * bucket) * 8) / 16, buckets
 
 
 def _norm_plan(where: str, config: BertConfig, seen: NormRange) -> NormPlan:

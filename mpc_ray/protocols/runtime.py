@@ -47,10 +47,20 @@ class Arrival:
 
 @dataclass
 class Timing:
-    """Seconds spent computing, by function, and waiting for peers."""
+    """Seconds spent computing, by function and by (layer, function), and waiting for peers; rounds that carried messages.
+
+    A round in which two functions sent counts for both.
+    """
 
     compute: dict[str, float] = field(default_factory=dict)
+    compute_split: dict[tuple[str, str], float] = field(default_factory=dict)
+    rounds_split: dict[tuple[str, str], int] = field(default_factory=dict)
     waiting: float = 0.0
+
+    def add(self, layer: str, function: str, seconds: float) -> None:
+        """Seconds that ``function`` computed in ``layer``."""
+        self.compute[function] = self.compute.get(function, 0.0) + seconds
+        self.compute_split[layer, function] = self.compute_split.get((layer, function), 0.0) + seconds
 
 
 class Runtime:
@@ -69,6 +79,7 @@ class Runtime:
         self.step = 0
         self.clock = 0
         self.sites = 0
+        self._sending: set[tuple[str, str]] = set()
         self._out: dict[int, list[memoryview]] = {p: [] for p in self.peers}
         self._in: dict[int, list[Arrival]] = {p: [] for p in self.peers}
 
@@ -85,13 +96,16 @@ class Runtime:
         self.sites += 1
         return self.sites
 
-    def send(self, peer: int, data: torch.Tensor | np.ndarray, label: str, layer: str, phase: str = ONLINE) -> None:
+    def send(
+        self, peer: int, data: torch.Tensor | np.ndarray, label: str, layer: str, phase: str = ONLINE
+    ) -> None:
         """Put a contiguous tensor into this round's frame to ``peer``; it must not change afterwards."""
         array = data.numpy() if isinstance(data, torch.Tensor) else data
         if array.nbytes == 0:
             return
         view = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         self._out[peer].append(view)
+        self._sending.add((layer, label.split("/", maxsplit=1)[0]))
         self.channel.meter.attribute(label, phase, view.nbytes, layer)
 
     def expect(self, peer: int, length: int) -> Arrival:
@@ -108,6 +122,9 @@ class Runtime:
         self.step += 1
         started = time.perf_counter()
         clock = self.clock
+        for key in self._sending:
+            self.timing.rounds_split[key] = self.timing.rounds_split.get(key, 0) + 1
+        self._sending = set()
         for peer in self.peers:
             if self._out[peer]:
                 self.channel.send(peer, self.step, clock + 1, self._out[peer])
@@ -132,17 +149,17 @@ class Runtime:
                 return end.value  # type: ignore[no-any-return]
             self.exchange()
 
-    def timed(self, function: str, protocol: Protocol[T]) -> Protocol[T]:
-        """The same protocol, its computing time added to ``function``."""
-        compute = self.timing.compute
+    def timed(self, function: str, protocol: Protocol[T], layer: str = "") -> Protocol[T]:
+        """The same protocol, its computing time added to ``function`` in ``layer``."""
+        timing = self.timing
         while True:
             started = time.perf_counter()
             try:
                 next(protocol)
             except StopIteration as end:
-                compute[function] = compute.get(function, 0.0) + time.perf_counter() - started
                 return end.value  # type: ignore[no-any-return]
-            compute[function] = compute.get(function, 0.0) + time.perf_counter() - started
+            finally:
+                timing.add(layer, function, time.perf_counter() - started)
             yield
 
 

@@ -93,7 +93,11 @@ def _seeds(me: int, header: Mapping[str, Any]) -> dict[int, bytes]:
 
 
 def _held(
-    me: int, name: str, public: Mapping[str, Any], seeds: Mapping[int, bytes], tensors: Mapping[str, np.ndarray]
+    me: int,
+    name: str,
+    public: Mapping[str, Any],
+    seeds: Mapping[int, bytes],
+    tensors: Mapping[str, np.ndarray],
 ) -> Shared:
     shape = tuple(int(n) for n in public["shape"])
     own, following = (_piece(i % 3, name, shape, seeds, tensors) for i in (me, me + 1))

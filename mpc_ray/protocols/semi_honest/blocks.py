@@ -78,23 +78,28 @@ class SemiHonestBlocks:
         shares = self.model.layers[layer]
         b, n, width = h.shape
         z = shares.qkv.apply(_rows(h))
-        qk = self._thirds(z[:, : 2 * width], layer, "qkv", lambda r, s: self._truncate(r, s, shares.query_key_scale))
-        v = self._thirds(z[:, 2 * width :], layer, "qkv", lambda r, s: self._truncate(r, s, shares.value_scale))
+        qk = self._thirds(
+            z[:, : 2 * width], layer, "qkv", lambda r, s: self._truncate(r, s, shares.query_key_scale)
+        )
+        v = self._thirds(
+            z[:, 2 * width :], layer, "qkv", lambda r, s: self._truncate(r, s, shares.value_scale)
+        )
         qk_shared, v_shared = yield from together([qk, v])
         q, k = (self._heads(qk_shared[:, i * width : (i + 1) * width], b, n) for i in (0, 1))
         values = self._heads(v_shared, b, n)
         plan = shares.softmax(n, self.mask is not None)
-        blocks = [
-            self._query_block(layer, plan, q, k, values, third, rows)
-            for third, rows in _thirds_of(n)
-        ]
-        parts = yield from together([self.runtime.timed("softmax", block) for block in blocks])
+        blocks = [self._query_block(layer, plan, q, k, values, third, rows) for third, rows in _thirds_of(n)]
+        parts = yield from together([self.runtime.timed("softmax", block, layer) for block in blocks])
         return concatenate(parts, 1)
 
     def residual_norm(self, a: Shared, h: Shared, layer: str, which: str) -> Protocol[Shared]:
         """4 rounds."""
         shares = self.model.layers[layer]
-        linear, plan = (shares.out, shares.attention_norm) if which == "attention out" else (shares.down, shares.ffn_norm)
+        linear, plan = (
+            (shares.out, shares.attention_norm)
+            if which == "attention out"
+            else (shares.down, shares.ffn_norm)
+        )
         b, n, width = h.shape
         z = linear.apply(_rows(a), _rows(h))
         return _reshaped((yield from self._norm(z, plan, layer, which)), (b, n, width))
@@ -104,7 +109,9 @@ class SemiHonestBlocks:
         shares = self.model.layers[layer]
         b, n, _ = h.shape
         z = shares.up.apply(_rows(h))
-        y = yield from self._thirds(z, layer, "activation", lambda r, s: evaluate(r, s, shares.activation, self.checks))
+        y = yield from self._thirds(
+            z, layer, "activation", lambda r, s: evaluate(r, s, shares.activation, self.checks)
+        )
         return _reshaped(y, (b, n, -1))
 
     def gain(self, h: Shared, layer: str) -> Protocol[Summand]:
@@ -117,7 +124,9 @@ class SemiHonestBlocks:
         assert self.pooling is not None
         z = matmul(self.runtime.me, self.pooling, h)
         flat = Summand(z.value[:, 0, :], z.scale)
-        pooled = yield from self._thirds(flat, layer, "pool", lambda r, s: self._truncate(r, s, self.model.pooled_scale))
+        pooled = yield from self._thirds(
+            flat, layer, "pool", lambda r, s: self._truncate(r, s, self.model.pooled_scale)
+        )
         out = self._gain(pooled, self.model.pooled_bias)
         plan = self.model.pool
         if plan is None:
@@ -138,7 +147,7 @@ class SemiHonestBlocks:
         self, z: Summand, layer: str, function: str, block: Callable[[Role, Summand], Protocol[Shared]]
     ) -> Protocol[Shared]:
         parts = [
-            self.runtime.timed(function, block(Role(self.runtime, k, layer, function), z[rows]))
+            self.runtime.timed(function, block(Role(self.runtime, k, layer, function), z[rows]), layer)
             for k, rows in _thirds_of(z.shape[0])
         ]
         return concatenate((yield from together(parts)), 0)

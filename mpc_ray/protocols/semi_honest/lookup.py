@@ -167,7 +167,11 @@ def spline_product(role: Role, spline: Spline, one_hot: OneHot, opening: Opening
     if role.is_d:
         beta = powers(one_hot.sign, window_fraction(opening.r, window.t, spline.fraction), spline.degree)
         value = DealerProduct(role, parts, shape, None, beta, opening.phase)
-        flag = DealerProduct(role, 1, shape, None, one_hot.sign, opening.phase) if spline.flags is not None else None
+        flag = (
+            DealerProduct(role, 1, shape, None, one_hot.sign, opening.phase)
+            if spline.flags is not None
+            else None
+        )
         return SplineProduct(value, flag)
     sums = one_hot.sums(window_index(opening.c, window.t, window.n), spline.prepared)
     position = window_fraction(opening.c, window.t, spline.fraction)

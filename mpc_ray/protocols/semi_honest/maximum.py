@@ -27,7 +27,9 @@ class Thermometer:
     E0's share is a stream; E1 receives onehot - stream, buckets·k/8 bytes a score.
     """
 
-    def __init__(self, role: Role, bucket: torch.Tensor | None, shape: tuple[int, int], buckets: int, bits: int) -> None:
+    def __init__(
+        self, role: Role, bucket: torch.Tensor | None, shape: tuple[int, int], buckets: int, bits: int
+    ) -> None:
         self.role, self.bits = role, bits
         self.width = 8 if bits == 8 else 16
         self.shape = (*shape, buckets)
@@ -53,7 +55,9 @@ class Thermometer:
 
     def counts(self, index: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
         """An evaluator's share of how many scores of a row lie in bucket b or above, for b = 1 …: (rows, buckets-1)."""
-        return histogram.suffix_sum(histogram.thermometer_counts(self._entries(), index, keep, self.width))[:, 1:]
+        return histogram.suffix_sum(histogram.thermometer_counts(self._entries(), index, keep, self.width))[
+            :, 1:
+        ]
 
 
 class ZeroTest:
@@ -118,7 +122,9 @@ class Rotation:
 class Theta:
     """D's answer θ = μ·2^step - η mod ``turns``, one byte a row to E0 and E1."""
 
-    def __init__(self, role: Role, rotation: Rotation, eta: torch.Tensor | None, step: int, turns: int) -> None:
+    def __init__(
+        self, role: Role, rotation: Rotation, eta: torch.Tensor | None, step: int, turns: int
+    ) -> None:
         self.role = role
         if not role.is_d:
             self._arrival = role.expect(role.d, rotation.rows)

@@ -17,7 +17,9 @@ from mpc_ray.sharing.replicated import Shared
 class Opening:
     """An opening begun in this round. E0 and E1 read ``c`` after the round; D knows ``r`` at once."""
 
-    def __init__(self, shape: torch.Size, mine: torch.Tensor | None, arrival: Arrival | None, r: torch.Tensor | None):
+    def __init__(
+        self, shape: torch.Size, mine: torch.Tensor | None, arrival: Arrival | None, r: torch.Tensor | None
+    ):
         self.shape = shape
         self.phase = ONLINE  # of what D deals for r: OFFLINE where r is free of D's own summand
         self._mine, self._arrival, self._r = mine, arrival, r

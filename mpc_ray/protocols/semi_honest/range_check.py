@@ -56,12 +56,21 @@ class RangeChecks:
         h = _high(opening.r, m, bits) if role.is_d else None
         pending: _Pending
         if bits <= ONE_HOT_BITS:
-            one_hot = OneHot(role, h.reshape(-1) if h is not None else None, opening.shape.numel(), bits, "range check", opening.phase)
+            one_hot = OneHot(
+                role,
+                h.reshape(-1) if h is not None else None,
+                opening.shape.numel(),
+                bits,
+                "range check",
+                opening.phase,
+            )
             pending = _OneHot(role, opening, m, bits, centred, one_hot)
         else:
             nbytes = -(-bits // 8)
             share = role.deal(h, opening.shape, "range check", nbytes, opening.phase)
-            square = role.deal(h * h if h is not None else None, opening.shape, "range check", nbytes, opening.phase)
+            square = role.deal(
+                h * h if h is not None else None, opening.shape, "range check", nbytes, opening.phase
+            )
             pending = _Polynomial(role, opening, m, bits, centred, h, share, square)
         self._append(role.label, pending)
 
@@ -73,7 +82,9 @@ class RangeChecks:
     def _append(self, label: str, pending: _Pending) -> None:
         if self.bits.get(label, pending.sum_bits) != pending.sum_bits:
             label = f"{label} ({pending.sum_bits} bits)"
-        self.bits.setdefault(label, pending.sum_bits)  # named here: the program's order is the same at all parties
+        self.bits.setdefault(
+            label, pending.sum_bits
+        )  # named here: the program's order is the same at all parties
         self._pending.append((label, pending))
         if len(self._pending) > 64:
             self._settle_ready()

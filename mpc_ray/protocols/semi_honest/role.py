@@ -91,7 +91,14 @@ class Role:
     def expect(self, peer: int, length: int) -> Arrival:
         return self.runtime.expect(peer, length)
 
-    def deal(self, value: torch.Tensor | None, shape: Sequence[int], what: str, nbytes: int = 8, phase: str = ONLINE) -> Dealt:
+    def deal(
+        self,
+        value: torch.Tensor | None,
+        shape: Sequence[int],
+        what: str,
+        nbytes: int = 8,
+        phase: str = ONLINE,
+    ) -> Dealt:
         """D hands out a 2-of-2 sharing of ``value`` mod 2^(8·nbytes); evaluators pass None.
 
         ``phase``: OFFLINE if the value depends on nothing but D's randomness, so that it could be dealt ahead.
@@ -132,7 +139,11 @@ class Dealt:
 
 def _words(raw: np.ndarray, nbytes: int) -> torch.Tensor:
     """Bytes to int64, nbytes little-endian bytes an element."""
-    return unpack_low_bytes(torch.from_numpy(raw), nbytes) if nbytes < 8 else torch.from_numpy(raw.view(np.int64))
+    return (
+        unpack_low_bytes(torch.from_numpy(raw), nbytes)
+        if nbytes < 8
+        else torch.from_numpy(raw.view(np.int64))
+    )
 
 
 def _count(shape: Sequence[int]) -> int:

@@ -26,7 +26,7 @@ from mpc_ray.protocols.semi_honest.lookup import (
     window_fraction,
     window_index,
 )
-from mpc_ray.protocols.semi_honest.maximum import Rotation, Theta, Thermometer, ZeroTest
+from mpc_ray.protocols.semi_honest.maximum import Rotation, Thermometer, Theta, ZeroTest
 from mpc_ray.protocols.semi_honest.open import Opening, Resharing, open_masked, reshare
 from mpc_ray.protocols.semi_honest.product import matmul
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
@@ -140,7 +140,9 @@ def exp_below_maximum(
     return share.reshape(shape)
 
 
-def _exp_product(role: Role, shifted: torch.Tensor, one_hot: OneHot, exp: ExpPlan, cell_bit: int) -> DealerProduct:
+def _exp_product(
+    role: Role, shifted: torch.Tensor, one_hot: OneHot, exp: ExpPlan, cell_bit: int
+) -> DealerProduct:
     """s·T[j]·e^(c_low - h/2) at the evaluators times s·e^(h/2 - r_low) at D."""
     position = window_fraction(shifted, cell_bit, FACTOR_BITS)
     flat = (position.numel(),)
