@@ -112,7 +112,9 @@ class Party:
         self.channel = channel
         self.failed: BaseException | None = None
         make = executor_of(settings)
-        self._executor = make(channel, digest=settings.agreed, threads=settings.threads, device=settings.device)
+        self._executor = make(
+            channel, digest=settings.agreed, threads=settings.threads, device=settings.device
+        )
         self._executor.allow_trace = settings.shadow
 
     def serve(self, link: Link) -> None:

@@ -22,9 +22,11 @@ from mpc_ray.channel.link import Message
 from mpc_ray.correlation.prf import Correlation
 from mpc_ray.correlation.seeds import agree
 from mpc_ray.errors import ConfigError, DeviceError, HelloMismatch, InputError, ModelError
+from mpc_ray.functions.plan import exp_digest
 from mpc_ray.models import bert
 from mpc_ray.models.plan import (
     ACTIVATION_SCALE,
+    BUCKET_LOG,
     CONTEXT_SCALE,
     HIDDEN_SCALE,
     POOL_SCALE,
@@ -68,7 +70,7 @@ class Executor:
         self._models: dict[str, _Loaded] = {}
 
     def load(self, message: Message) -> Message:
-        """Take a model's public record and shares; compare the record with the peers'. 1 round, 32 bytes to each.
+        """Take a model's public record and shares; compare the record with the peers'. 1 round, 64 bytes to each.
 
         Raises ModelError or InputError for what does not fit, HelloMismatch if a peer was given another record.
         """
@@ -79,7 +81,8 @@ class Executor:
         take = receive_one_by_one(me, header, message.tensors)
         own = digest(header["record"], tables)
         self.runtime.begin(bytes.fromhex(header["job"]), 0)
-        self.runtime.run(_compare(self.runtime, own))
+        buckets = [n for p in plan.layers for n in (*p.buckets, *p.masked_buckets)]
+        self.runtime.run(_compare(self.runtime, own + exp_digest(buckets, BUCKET_LOG)))
         self._models[str(header["model"])] = _Loaded(plan, model_shares(me, plan, take))
         return Message({"ok": True, "digest": own.hex()})
 
@@ -167,7 +170,7 @@ class Executor:
 
 
 def model_shares(me: int, plan: EncoderPlan, take: Callable[[str], Shared | None]) -> ModelShares:
-    """This party's prepared weights, one tensor after the other. Raises ModelError if a tensor of the plan is missing."""
+    """This party's prepared weights, tensor by tensor. Raises ModelError if one of the plan is missing."""
 
     def get(name: str, scale: int | None = None) -> Shared:
         shared = take(name)
@@ -237,6 +240,8 @@ def _check_inputs(plan: EncoderPlan, program: bert.Program, inputs: Mapping[str,
         plan.embedding_norm.centre_scale if program.embedding_norm and plan.embedding_norm else HIDDEN_SCALE
     )
     wanted = {"x": (x.shape, scale), "mask": ((b, n), SCORE_SCALE), "pooling": ((b, 1, n), POOL_SCALE)}
+    if program.output not in ("embedding", "hidden"):
+        raise InputError(f"unknown output {program.output[:40]!r}", remedy="one of: embedding, hidden")
     if program.output == "embedding" and "pooling" not in inputs:
         raise InputError("an embedding needs the client's shares of pooling weights", remedy="share them too")
     for name, value in inputs.items():

@@ -73,7 +73,7 @@ def test_contracts_can_fail(tmp_path: Path) -> None:
     for name in ("kernels", "protocols", "planner"):
         (package / name).mkdir(parents=True)
         (package / name / "__init__.py").write_text("")
-    for name in ("__init__", "errors", "config"):
+    for name in ("__init__", "errors", "config", "session"):
         (package / f"{name}.py").write_text("")
     (package / "kernels" / "up.py").write_text("import mpc_ray.protocols\n")
     (package / "planner" / "out.py").write_text("import ray\n")

@@ -157,7 +157,10 @@ def layer_table(report: Report, what: str) -> dict[str, dict[str, float]]:
         "rounds": report.rounds_by_layer,
     }
     parties = 3 if what == "seconds" else 1
-    return {layer: {name: value / parties for name, value in row.items()} for layer, row in counted[what]().items()}
+    return {
+        layer: {name: value / parties for name, value in row.items()}
+        for layer, row in counted[what]().items()
+    }
 
 
 def costs_json(report: Report) -> dict[str, Any]:

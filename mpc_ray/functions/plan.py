@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -77,8 +79,8 @@ _EXP_PLANS: dict[tuple[int, int], ExpPlan] = {}
 def exp_plan(buckets: int, bucket_log: int) -> ExpPlan:
     """The plan for a window of buckets·2^bucket_log units. Integers are the same on every machine.
 
-    (math.exp is correct to an ulp, and no value lies that close to a rounding boundary at these scales; the tables'
-    digest is compared between parties all the same.)
+    (math.exp is correct to an ulp, and no value lies that close to a rounding boundary at these scales; the parties
+    compare ``exp_digest`` all the same.)
     """
     key = (buckets, bucket_log)
     if key not in _EXP_PLANS:
@@ -95,3 +97,13 @@ def exp_plan(buckets: int, bucket_log: int) -> ExpPlan:
             bits, cell_log, torch.tensor([table]), torch.tensor(public), torch.tensor(dealer)
         )
     return _EXP_PLANS[key]
+
+
+def exp_digest(buckets: Iterable[int], bucket_log: int) -> bytes:
+    """SHA-256 over the integers of these windows' plans."""
+    total = hashlib.sha256()
+    for count in sorted(set(buckets)):
+        plan = exp_plan(count, bucket_log)
+        for table in (plan.table, plan.public_factor, plan.dealer_factor):
+            total.update(table.numpy().tobytes())
+    return total.digest()

@@ -41,7 +41,7 @@ class Window:
     @property
     def low_units(self) -> int:
         """``low`` as a ring element at ``scale``."""
-        return int(round(math.ldexp(self.low, self.scale)))
+        return round(math.ldexp(self.low, self.scale))
 
 
 def window_around(low: float, high: float, scale: int, cell: float, room: float = 2.0) -> Window:

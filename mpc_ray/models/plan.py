@@ -83,8 +83,9 @@ class EncoderPlan:
         )
 
 
-MARGIN = 1.1  # beyond what calibration saw, before the range check strikes: texts like those seen differ by a few per cent
+MARGIN = 1.1  # beyond what calibration saw: unseen texts of the same kind differ by a few per cent
 BUCKET_LOG = 1
+LONGEST = 1024
 ROW_ERROR = 2.5e-4  # mean relative error, over orders of magnitude, of 1/sum and rsqrt
 RECIPROCAL_SCALE = 22  # up to 128 keys; sums grow with the length, so more bits go to 1/sum above
 
@@ -109,6 +110,11 @@ def plan_encoder(
 
     Raises ScaleError where a calibrated range does not fit, naming layer and function.
     """
+    if max(lengths, default=0) >= LONGEST:
+        raise ScaleError(
+            f"padded length {max(lengths)}: counts of scores have at most 10 bits",
+            remedy=f"use buckets below {LONGEST}",
+        )
     embedding = observed.embedding_norm
     return EncoderPlan(
         hidden=config.hidden,

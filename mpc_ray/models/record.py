@@ -40,10 +40,11 @@ def from_record(record: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> 
 
 
 def digest(record: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> bytes:
-    """SHA-256 over the JSON and the tables, in one order."""
+    """SHA-256 over the JSON and the tables' names, dtypes, shapes and data, in one order."""
     total = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
     for name in sorted(tables):
-        total.update(name.encode() + b"\0" + tables[name].tobytes())
+        table = tables[name]
+        total.update(json.dumps([name, str(table.dtype), table.shape]).encode() + table.tobytes())
     return total.digest()
 
 

@@ -1,8 +1,8 @@
 """What a model may call: block operations over an opaque tensor type.
 
-A model is written once, as a generator over these, and runs in float, in fixed point in the clear, and on shares under each
-protocol. Hidden states are *normalised rows before gain*: gains and biases are folded forward into the next weights,
-centring and the residual into the weights that feed a norm.
+A model is written once, as a generator over these, and runs in float, in fixed point in the clear, and on shares
+under each protocol. Hidden states are *normalised rows before gain*: gains and biases are folded forward into the next
+weights, centring and the residual into the weights that feed a norm.
 """
 
 from __future__ import annotations

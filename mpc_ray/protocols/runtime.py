@@ -47,7 +47,7 @@ class Arrival:
 
 @dataclass
 class Timing:
-    """Seconds spent computing, by function and by (layer, function), and waiting for peers; rounds that carried messages.
+    """Seconds spent computing, by function and by (layer, function), and waiting for peers; rounds with messages.
 
     A round in which two functions sent counts for both.
     """

@@ -16,9 +16,7 @@ from mpc_ray.errors import InputError
 class StubExecutor:
     """Each party sends its vector to both peers and answers the sum of all three, plus its model's offset."""
 
-    def __init__(
-        self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu"
-    ) -> None:
+    def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> None:
         self.progress: Callable[[str, float], None] | None = None
         self.channel = channel
         self.digest = digest
@@ -75,9 +73,7 @@ class StubExecutor:
 class StillbornExecutor(StubExecutor):
     """Kills party 1 while the others wait for it."""
 
-    def __init__(
-        self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu"
-    ) -> None:
+    def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> None:
         super().__init__(channel, digest=digest, threads=threads)
         if channel.me == 1:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,9 +1,9 @@
 """The reference of a softmax row: the lower edge of its highest non-empty bucket, known to nobody.
 
-From opened scores c = s - low + r, four rounds: (1) D deals a thermometer code, with the opening; (2) E0 and E1 hold counts of
-scores in or above each bucket and open them under a mask; (3) a zero test gives XOR shares of the highest non-empty
-bucket as a one-hot, which goes, under a common pad and a common rotation ρ, to D; (4) D sees it at the uniform
-position μ = m + ρ and answers θ = μ·w - η. Then c + ρ·w - θ and r + η are the masked form of s - m·w.
+From opened scores c = s - low + r, four rounds: (1) D deals a thermometer code, with the opening; (2) E0 and E1 hold
+counts of scores in or above each bucket and open them under a mask; (3) a zero test gives XOR shares of the highest
+non-empty bucket as a one-hot, which goes, under a common pad and a common rotation ρ, to D; (4) D sees it at the
+uniform position μ = m + ρ and answers θ = μ·w - η. Then c + ρ·w - θ and r + η are the masked form of s - m·w.
 
 A rotated thermometer would not hide (its number of ones is the maximum); only the one-hot difference is sent. θ is
 reduced modulo the window, so its high bits tell nothing; η is D's alone.

@@ -50,8 +50,8 @@ def multiply(me: int, x: Shared, y: Shared) -> Summand:
 class Linear:
     """A secret weight matrix and bias, prepared once: this party's single combination, packed for the kernel.
 
-    ``weight`` (k, n) is given for inputs stacked along k, of widths and scales ``inputs``; rows of different inputs may be
-    at different scales, as long as every product comes out at the bias's scale. 8·k·n bytes.
+    ``weight`` (k, n) is given for inputs stacked along k, at ``input_scales``; rows of different inputs may be at
+    different scales, as long as every product comes out at the bias's scale. 8 to 12 bytes an entry.
     """
 
     def __init__(self, me: int, weight: Shared, bias: Shared, input_scales: tuple[int, ...]) -> None:

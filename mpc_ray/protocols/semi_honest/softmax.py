@@ -3,8 +3,8 @@
 The row's reference comes from ``maximum``; subtracting it costs nothing. exp is multiplicative, so it needs no
 polynomial: e^x = T[j]·e^(c_low)·e^(-r_low). The division rides in the two rounds of the product with V.
 
-Eight rounds from the scores: open; counts; rotation; theta; exp; reshare with the row sum's opening; product with V and 1/sum;
-reshare.
+Eight rounds from the scores: open; counts; rotation; theta; exp; reshare with the row sum's opening; product with V
+and 1/sum; reshare.
 """
 
 from __future__ import annotations
