@@ -6,18 +6,22 @@ its start, so that no round waits for a compiler.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
-from . import dpf, elementwise, histogram, lookup, ring
+from . import dpf, elementwise, histogram, lookup, ring, subset
 
 
+@functools.cache
 def warm() -> None:
-    """Run every public kernel once on tiny tensors, in each dtype and form that it compiles for."""
+    """Run every public kernel once on tiny tensors, in each dtype and form that it compiles for; once a process."""
     _ring()
     _lookup()
     _dpf()
     _histogram()
     _elementwise()
+    subset.subset_sums(torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.int32), 20)
 
 
 def _ring() -> None:
@@ -28,8 +32,8 @@ def _ring() -> None:
 
 
 def _lookup() -> None:
-    bits = torch.ones((1, 8), dtype=torch.uint8)
-    where = torch.zeros(1, dtype=torch.int64)
+    bits = torch.ones((2, 8), dtype=torch.uint8)  # two rows: of one row, every slice is contiguous
+    where = torch.zeros(2, dtype=torch.int64)
     lookup.deal_one_hot(bits, where)
     for count in (1, 5):
         lookup.lookup_sums(bits, where, lookup.prepare(torch.ones((count, 64), dtype=torch.int64)))
