@@ -104,8 +104,6 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> Config:
-        if self.num_gpus > 0 and self.device != "cuda":
-            raise ValueError("num_gpus reserves GPUs that device cpu would not use; set device to cuda")
         if self.num_gpus > 0 and self.launcher != "ray":
             raise ValueError("num_gpus is a reservation in Ray; set launcher to ray")
         if self.ray_address is not None and self.launcher != "ray":

@@ -69,7 +69,7 @@ class Model:
         self.report = Report(())
         self.drift: ShadowReport | None = None
         self._session, self._lengths = session, tuple(lengths)
-        self._tokenizer = tokenizer_of(bert)
+        self.tokenizer = tokenizer_of(bert)
         session.share(self.name, lambda: query.load_messages(export, self.name, secrets.token_bytes(16)))
 
     def embed(self, texts: Sequence[str], *, truncate: bool = False) -> Array:
@@ -81,7 +81,7 @@ class Model:
         """
         if isinstance(texts, str):
             raise InputError("texts is one string", remedy="pass a list of texts")
-        rows = self._tokenizer.encode(list(texts), truncate=truncate)
+        rows = self.tokenizer.encode(list(texts), truncate=truncate)
         out = np.zeros((len(rows), self.bert.config.hidden))
         reports: list[JobReport] = []
         traced: list[tuple[Drift, ...]] = []

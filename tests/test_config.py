@@ -93,7 +93,7 @@ def test_what_is_not_built_is_refused_everywhere(key: str, tmp_path: Path) -> No
         ({"MPC_BUCKETS": "16,x"}, "MPC_BUCKETS (environment)"),
         ({"MPC_NAME": "no spaces please"}, "MPC_NAME (environment)"),
         ({"MPC_DEVICE": "cpu", "MPC_GPU_ENABLED": "true"}, "sets device, which is set there already"),
-        ({"MPC_NUM_GPUS": "1"}, "set device to cuda"),
+        ({"MPC_NUM_GPUS": "1", "MPC_LAUNCHER": "threads"}, "set launcher to ray"),
         ({"MPC_NUM_GPUS": "1", "MPC_DEVICE": "cuda", "MPC_LAUNCHER": "threads"}, "set launcher to ray"),
         ({"MPC_DETACHED": "true"}, "give a name"),
         ({"MPC_RAY_ADDRESS": "10.0.0.1:6379", "MPC_LAUNCHER": "threads"}, "the launcher is not ray"),

@@ -13,6 +13,7 @@ PRF: AES-128-CTR (default) or ChaCha20, both from ``cryptography``.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, field
 from typing import Literal
@@ -131,6 +132,6 @@ class Correlation:
         self, seed: int, purpose: str, role: int, step: int, chunk: int, shape: tuple[int, ...]
     ) -> torch.Tensor:
         """Uniform elements of Z_2^64, int64 of ``shape``."""
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         raw = self.bytes(seed, purpose, role, step, chunk, 8 * count)
         return torch.from_numpy(raw.view(np.int64)).reshape(shape)

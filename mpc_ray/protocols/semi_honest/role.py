@@ -5,6 +5,7 @@ Who can expand what: D and E0 share seed S_k, D and E1 share S_{k+2}, E0 and E1 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -147,7 +148,7 @@ def _words(raw: np.ndarray, nbytes: int) -> torch.Tensor:
 
 
 def _count(shape: Sequence[int]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) if len(shape) else 1
+    return math.prod(shape)
 
 
 def _int64(raw: np.ndarray, shape: Sequence[int]) -> torch.Tensor:
