@@ -74,7 +74,7 @@ def test_wrong_usage_is_one_line(cli: Any, arguments: tuple[str, ...]) -> None:
         (("--launcher", "cloud"), "launcher"),
         (("--protocol", "magic"), "protocol"),
         (("--timeout", "0"), "timeout_s"),
-        (("--num-gpus", "1"), "num_gpus"),
+        (("--num-gpus", "1", "--launcher", "threads"), "num_gpus"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
     ],
 )
