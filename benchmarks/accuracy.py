@@ -40,7 +40,9 @@ def chosen_texts(model: Model, count: int) -> list[tuple[str, int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--launcher", default="processes", choices=["threads", "processes", "ray"])
     parser.add_argument("--model", default="all-MiniLM-L6-v2")

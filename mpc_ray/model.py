@@ -64,7 +64,7 @@ class Model:
 
     def __init__(self, session: Parties, bert: BertModel, export: Export, lengths: Sequence[int]) -> None:
         # Named by its public record: a digest of the weights would let a party confirm a guess of them.
-        self.name = f"{bert.config.name}-{export.digest[:6].hex()}"
+        self.name = f"model-{export.digest[:6].hex()}"
         self.bert, self.export = bert, export
         self.report = Report(())
         self.drift: ShadowReport | None = None

@@ -25,7 +25,7 @@ from mpc_ray.protocols.semi_honest.compare import less_than_zero
 from mpc_ray.protocols.semi_honest.lookup import deal_index, spline_product
 from mpc_ray.protocols.semi_honest.norm import normalise
 from mpc_ray.protocols.semi_honest.open import open_masked, reshare
-from mpc_ray.protocols.semi_honest.product import Linear
+from mpc_ray.protocols.semi_honest.product import Linear, factor
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.select import relu, to_shared
@@ -174,9 +174,10 @@ def _softmax(me: int, inputs: Inputs, plan: EncoderPlan, checks: RangeChecks) ->
     softmax = plan.softmax(0, n, False)
     low = torch.full((heads,), round(softmax.low[0] * 2**softmax.score_scale), dtype=torch.int64)
     group = Group(low, softmax.buckets[0], softmax)
+    keys, values = factor(me, inputs["k"].map(lambda t: t.transpose(-1, -2))), factor(me, inputs["v"])
 
     def chunk(role: Role, inputs: Inputs, rows: slice) -> Protocol[Shared]:
-        return attention(role, inputs["x"][:, rows], inputs["k"], inputs["v"], group, checks)
+        return attention(role, inputs["x"][:, rows], keys, values, group, checks)
 
     return chunk
 

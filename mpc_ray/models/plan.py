@@ -237,7 +237,9 @@ def _activation(where: str, name: str, seen: Span) -> tuple[int, Spline]:
     windows take up to 12 bits (above 10 a distributed point function each), and then wider cells.
     """
     seen = _widened(seen)
-    width = math.ceil(math.log2(2 * max(seen[1] - seen[0], 1.0)))
+    width = max(
+        4, math.ceil(math.log2(2 * max(seen[1] - seen[0], 1.0)))
+    )  # narrower: its check could miss 2^63 away
     scale = min(55, 62 - width)
     n = min(width + 2, WIDEST_BITS)
     if name == "relu":

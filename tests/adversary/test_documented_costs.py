@@ -22,7 +22,7 @@ def low_bytes(f: int) -> int:
 def checked(m: int) -> int:
     """Bytes of a range check of an argument in a window of 2^m."""
     k = min(66 - m, 16)
-    return 2**k // 8 if k <= 5 else 2 * low_bytes(k)
+    return 2**k // 8 if k <= 7 else 2 * low_bytes(k)
 
 
 def truncate(elements: int, f: int) -> int:

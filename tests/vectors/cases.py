@@ -25,6 +25,7 @@ from mpc_ray.protocols.semi_honest.elementary import evaluate
 from mpc_ray.protocols.semi_honest.lookup import deal_index, window_index
 from mpc_ray.protocols.semi_honest.norm import normalise
 from mpc_ray.protocols.semi_honest.open import open_masked, reshare
+from mpc_ray.protocols.semi_honest.product import factor
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.select import relu
 from mpc_ray.protocols.semi_honest.softmax import Group, attention
@@ -100,7 +101,12 @@ def _softmax() -> Case:
     q = share(integers((heads, rows, width), 18, 1), 16, seed=3)
     k = share(integers((heads, keys, width), 18, 2), 16, seed=4)
     v = share(integers((heads, keys, width), 17, 3), 16, seed=5)
-    return lambda role, me: attention(role, q[me], k[me], v[me], group, UNCHECKED)
+
+    def case(role: Role, me: int) -> Any:
+        keys = factor(me, k[me].map(lambda t: t.transpose(-1, -2)))
+        return attention(role, q[me], keys, factor(me, v[me]), group, UNCHECKED)
+
+    return case
 
 
 def _compare() -> Case:

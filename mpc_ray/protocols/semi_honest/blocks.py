@@ -16,7 +16,7 @@ from mpc_ray.functions.spline import Spline
 from mpc_ray.protocols.runtime import Protocol, Runtime, together
 from mpc_ray.protocols.semi_honest.elementary import evaluate
 from mpc_ray.protocols.semi_honest.norm import normalise, scaled_rows
-from mpc_ray.protocols.semi_honest.product import Linear, matmul, multiply
+from mpc_ray.protocols.semi_honest.product import Factor, Linear, factor, matmul, multiply
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.softmax import Group, attention
@@ -88,8 +88,15 @@ class SemiHonestBlocks:
         q, k = (self._heads(qk_shared[:, i * width : (i + 1) * width], b, n) for i in (0, 1))
         values = self._heads(v_shared, b, n)
         plan = shares.softmax(n, self.mask is not None)
-        blocks = [self._query_block(layer, plan, q, k, values, third, rows) for third, rows in _thirds_of(n)]
-        parts = yield from together([self.runtime.timed("softmax", block, layer) for block in blocks])
+        groups = [self._group(plan, heads, k, values) for heads in _by_buckets(plan)]
+        parts = yield from together(
+            [
+                self.runtime.timed(
+                    "softmax", self._query_block(layer, plan, q[:, :, rows], groups, third), layer
+                )
+                for third, rows in _thirds_of(n)
+            ]
+        )
         return concatenate(parts, 1)
 
     def residual_norm(self, a: Shared, h: Shared, layer: str, which: str) -> Protocol[Shared]:
@@ -122,7 +129,7 @@ class SemiHonestBlocks:
     def pool(self, h: Shared, layer: str) -> Protocol[Summand]:
         """2 rounds, and 3 more with the L2 norm. The result is a summand for the client."""
         assert self.pooling is not None
-        z = matmul(self.runtime.me, self.pooling, h)
+        z = matmul(self.runtime.me, self.pooling, factor(self.runtime.me, h))
         flat = Summand(z.value[:, 0, :], z.scale)
         pooled = yield from self._thirds(
             flat, layer, "pool", lambda r, s: self._truncate(r, s, self.model.pooled_scale)
@@ -167,33 +174,64 @@ class SemiHonestBlocks:
         """(b·n, h) → (b, heads, n, d)."""
         return x.map(lambda t: t.reshape(b, n, self.model.heads, -1).transpose(1, 2))
 
-    def _query_block(
-        self, layer: str, plan: SoftmaxPlan, q: Shared, k: Shared, v: Shared, third: int, rows: slice
-    ) -> Protocol[Shared]:
-        """All heads for one third of the query rows: (b, rows, h)."""
-        b, heads, n, d = k.shape
-        groups = [[i for i in range(heads) if plan.buckets[i] == size] for size in sorted(set(plan.buckets))]
+    def _group(self, plan: SoftmaxPlan, heads: list[int], k: Shared, v: Shared) -> _HeadGroup:
+        """Keys and values of heads with equal windows, combined once for all query rows; (b·heads, …)."""
+        me, b = self.runtime.me, k.shape[0]
+        low = torch.tensor([round(plan.low[i] * 2**plan.score_scale) for i in heads], dtype=torch.int64)
+        keys, values = (_picked(x, heads) for x in (k, v))
         mask = None
         if self.mask is not None:
             check_scale(self.mask.scale, plan.score_scale, "mask")
-            mask = self.mask.own.reshape(b, 1, 1, n)
+            mask = self.mask.own.unsqueeze(1).expand(b, len(heads), -1).reshape(b * len(heads), 1, -1)
+        return _HeadGroup(
+            heads,
+            Group(low.repeat(b), plan.buckets[heads[0]], plan),
+            factor(me, keys.map(lambda t: t.transpose(-1, -2))),
+            factor(me, values),
+            mask,
+        )
 
-        def one(chosen: list[int]) -> Protocol[Shared]:
-            low = torch.tensor([round(plan.low[i] * 2**plan.score_scale) for i in chosen], dtype=torch.int64)
-
-            def pick(x: Shared) -> Shared:
-                return x.map(lambda t: t[:, chosen].reshape(b * len(chosen), -1, d))
-
-            own_mask = None if mask is None else mask.expand(b, len(chosen), 1, n).reshape(-1, 1, n)
-            role = Role(self.runtime, third, layer, "softmax")
-            group = Group(low.repeat(b), plan.buckets[chosen[0]], plan)
-            return attention(role, pick(q[:, :, rows]), pick(k), pick(v), group, self.checks, own_mask)
-
-        parts = yield from together([one(g) for g in groups])
-        order = torch.tensor([i for g in groups for i in g]).argsort()
-        count = rows.stop - rows.start
+    def _query_block(
+        self, layer: str, plan: SoftmaxPlan, q: Shared, groups: list[_HeadGroup], third: int
+    ) -> Protocol[Shared]:
+        """All heads for one third of the query rows, q (b, heads, rows, d) → (b, rows, h)."""
+        b, heads, count, d = q.shape
+        parts = yield from together(
+            [
+                attention(
+                    Role(self.runtime, third, layer, "softmax"),
+                    _picked(q, g.heads),
+                    g.keys,
+                    g.values,
+                    g.group,
+                    self.checks,
+                    g.mask,
+                )
+                for g in groups
+            ]
+        )
+        order = torch.tensor([i for g in groups for i in g.heads]).argsort()
         joined = concatenate([_reshaped(p, (b, -1, count, d)) for p in parts], 1)
         return joined.map(lambda t: t[:, order].transpose(1, 2).reshape(b, count, heads * d))
+
+
+@dataclass(frozen=True)
+class _HeadGroup:
+    heads: list[int]
+    group: Group
+    keys: Factor
+    values: Factor
+    mask: torch.Tensor | None
+
+
+def _by_buckets(plan: SoftmaxPlan) -> list[list[int]]:
+    """Heads with equal numbers of buckets, smallest first."""
+    return [[i for i, n in enumerate(plan.buckets) if n == size] for size in sorted(set(plan.buckets))]
+
+
+def _picked(x: Shared, heads: list[int]) -> Shared:
+    """(b, heads, n, d) → (b·chosen, n, d)."""
+    return x.map(lambda t: t[:, heads].flatten(0, 1))
 
 
 def _thirds_of(n: int) -> list[tuple[int, slice]]:

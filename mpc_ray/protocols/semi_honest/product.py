@@ -8,6 +8,8 @@ summands must be masked (an opening's fold, or a zero share) before they leave t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from mpc_ray.kernels import ring
@@ -30,10 +32,26 @@ def right_combination(me: int, y: Shared) -> torch.Tensor:
     return combination if me < 2 else -(combination << 1)
 
 
-def matmul(me: int, x: Shared, y: Shared) -> Summand:
+@dataclass(frozen=True)
+class Factor:
+    """The right-hand side of products, combined once for many of them; (…, k, n)."""
+
+    combination: torch.Tensor
+    scale: int
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.combination.shape
+
+
+def factor(me: int, y: Shared) -> Factor:
+    """⟨y⟩ as a right-hand side. Local."""
+    return Factor(right_combination(me, y), y.scale)
+
+
+def matmul(me: int, x: Shared, y: Factor) -> Summand:
     """[x @ y] of two shared tensors (…, m, k) @ (…, k, n), doubled form: scale s_x + s_y + 1. 0 rounds."""
-    z = ring.matmul(left_combination(me, x), right_combination(me, y))
-    return Summand(z, x.scale + y.scale + 1)
+    return Summand(ring.matmul(left_combination(me, x), y.combination), x.scale + y.scale + 1)
 
 
 def matmul_textbook(x: Shared, y: Shared) -> Summand:

@@ -2,9 +2,9 @@
 
 For c = y + r with y = x - low - W/4, W = 2^m: E0 and E1 know h_c, D knows h_r, the bits from m-2 up. In the middle
 half of the window d = h_c - h_r mod 2^K, K = 66 - m, is 0, 1 or 2; outside it is something else, always.
-- K ≤ 5 (arguments that nearly fill the ring): D deals a one-hot of 2^K bits at h_r; its bits at h_c, h_c - 1, h_c - 2
+- K ≤ 7 (products, arguments of activations): D deals a one-hot of 2^K bits at h_r; its bits at h_c, h_c - 1, h_c - 2
   are an XOR sharing of [d in {0,1,2}]. 2^K/8 bytes an element.
-- otherwise P = d(d-1)(d-2) mod 2^K, zero inside, which is
+- otherwise (scores, sums of squares) P = d(d-1)(d-2) mod 2^K, zero inside and at 2^(K-1), 2^(K-1) + 2, which is
   (h_c³ - 3h_c² + 2h_c) + (6h_c - 3h_c² - 2)·h_r + 3(h_c - 1)·h_r² - h_r³; D deals h_r and h_r². K is cut to 16 bits,
   4 bytes an element: what would alias lies 2^13 windows away, where the checks of the products before it strike.
 A function whose window begins at 0 (rsqrt of a sum of squares) has the lower half for what calibration saw, and a flag,
@@ -32,7 +32,7 @@ from mpc_ray.protocols.semi_honest.role import Dealt, Role
 
 SUMS = 20
 HIGH_BITS = 16
-ONE_HOT_BITS = 5
+ONE_HOT_BITS = 7
 
 
 @dataclass

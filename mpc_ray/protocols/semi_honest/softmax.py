@@ -28,7 +28,7 @@ from mpc_ray.protocols.semi_honest.lookup import (
 )
 from mpc_ray.protocols.semi_honest.maximum import Rotation, Thermometer, Theta, ZeroTest
 from mpc_ray.protocols.semi_honest.open import Opening, Resharing, open_masked, reshare
-from mpc_ray.protocols.semi_honest.product import matmul
+from mpc_ray.protocols.semi_honest.product import Factor, matmul
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.row_scale import RowScale
@@ -62,21 +62,21 @@ class Group:
 def attention(
     role: Role,
     q: Shared,
-    k: Shared,
-    v: Shared,
+    k_transposed: Factor,
+    v: Factor,
     group: Group,
     checks: RangeChecks,
     mask: torch.Tensor | None = None,
     keep: torch.Tensor | None = None,
 ) -> Protocol[Shared]:
-    """softmax(q·kᵀ + mask)·v for a block of query rows; q (g, t, d), k and v (g, n, d) → (g, t, d) at plan.scale.
+    """softmax(q·kᵀ + mask)·v for query rows q (g, t, d), kᵀ (g, d, n), v (g, n, d): (g, t, d) at plan.scale.
 
     1/√d is folded into q's weights. ``mask``: this party's summand of a shared additive mask (g, 1, n) at the score
     scale, -B where a key is padding. ``keep``: a public mask, uint8 broadcastable to (g, t, n).
     8 rounds. Bytes a score: 16 from each of E0, E1 to open and multiply and 8 to reshare; from D the buckets, 8 and 16.
     """
     plan = group.plan
-    scores = matmul(role.runtime.me, q, k.map(lambda t: t.transpose(-1, -2).contiguous()))
+    scores = matmul(role.runtime.me, q, k_transposed)
     check_scale(scores.scale, plan.score_scale, f"{role.label}: scores")
     value = scores.value if mask is None else scores.value + mask
     if role.is_e0:
@@ -153,7 +153,7 @@ def _exp_product(
 
 
 def _weighted_values(
-    role: Role, e: torch.Tensor | None, shape: torch.Size, v: Shared, plan: SoftmaxPlan, checks: RangeChecks
+    role: Role, e: torch.Tensor | None, shape: torch.Size, v: Factor, plan: SoftmaxPlan, checks: RangeChecks
 ) -> Protocol[Shared]:
     """⟨Σ_j e_j·v_j / Σ_j e_j⟩. 3 rounds: reshare e with the sum's opening; product, 1/sum; reshare."""
     resharing = Resharing(role, e, shape, EXP_SCALE)
