@@ -138,11 +138,11 @@ def test_hidden_states_after_the_embedding_norm(trio: Any) -> None:
 
 
 def test_an_input_outside_the_calibrated_range_is_named(trio: Any) -> None:
-    """Calibrated with scores a tenth as wide: the text ends in an error that names the layer, not in garbage."""
+    """Calibrated for inputs around 50 where they lie around 0: an error that names the layer, not garbage."""
     model = random_bert(seed=3)
     observed = observe(model, SAMPLE)
     layer = observed.layers[1]
-    narrow = dataclasses.replace(layer, ffn_input=tuple(v / 10 for v in layer.ffn_input))
+    narrow = dataclasses.replace(layer, ffn_input=(50.0, 54.0))
     observed = dataclasses.replace(observed, layers=(observed.layers[0], narrow))
     tables = model.embeddings
     export = export_encoder(
