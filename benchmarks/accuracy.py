@@ -20,17 +20,24 @@ import mpc_ray
 from mpc_ray.errors import RangeExceeded
 from mpc_ray.model import Model
 from mpc_ray.models.bert_float import embed as plain_embed
+from mpc_ray.models.calibrate import COUNT
 from mpc_ray.models.texts import calibration_texts
 from mpc_ray.models.tokenize import bucket
 
 SEED = 20_260
 POOL = 4_000
+LONGEST = 501
 
 
 def chosen_texts(model: Model, count: int) -> list[tuple[str, int]]:
     """``count`` different texts and their lengths in tokens, geometrically spread from 5 to 500."""
-    pool = calibration_texts(POOL, seed=SEED)
-    lengths = np.array([len(row) for row in model.tokenizer.encode(pool, truncate=True, limit=500)])
+    seen = set(calibration_texts(COUNT))
+    pool = [text for text in calibration_texts(POOL, seed=SEED) if text not in seen]
+    lengths = np.array([len(row) for row in model.tokenizer.encode(pool, truncate=True, limit=LONGEST)])
+    pool = [text for text, length in zip(pool, lengths, strict=True) if length < LONGEST]
+    lengths = lengths[lengths < LONGEST]
+    if len(pool) < count:
+        raise SystemExit(f"only {len(pool)} texts of fewer than {LONGEST} tokens")
     taken: list[tuple[str, int]] = []
     for want in np.geomspace(5, 500, count):
         best = int(np.abs(np.log(lengths) - np.log(want)).argmin())
@@ -68,6 +75,7 @@ def main() -> None:
         "texts": len(every) + len(refused),
         "largest": max(every),
         "mean": float(np.mean(every)),
+        "lengths": [5, LONGEST - 1],
         "by_padded_length": {n: {"texts": len(g), "largest": max(g)} for n, g in sorted(distances.items())},
         "refused": refused,
         "seconds": time.perf_counter() - started,

@@ -22,6 +22,7 @@ from mpc_ray.models.clear import float_input
 from mpc_ray.models.export import Export, export_encoder
 from mpc_ray.models.fold import Folded, fold
 from mpc_ray.models.load import load_bert
+from mpc_ray.models.plan import LONGEST
 from mpc_ray.models.shadow import Drift, ShadowReport, drifts, float_rows, merged
 from mpc_ray.models.tokenize import group_by_bucket
 from mpc_ray.models.weights import Array, BertModel
@@ -34,6 +35,8 @@ DEMO_MODEL = "all-MiniLM-L6-v2"
 
 def model_folder(path: str | os.PathLike[str]) -> Path:
     """A local folder, or the demo model's inside its package. Raises ModelError if there is neither."""
+    if not isinstance(path, str | os.PathLike):
+        raise ModelError(f"a {type(path).__name__} is no model's folder", remedy="pass its path")
     folder = Path(path).expanduser()
     if folder.exists() or str(path) != DEMO_MODEL:
         return folder
@@ -81,15 +84,16 @@ class Model:
         """
         if isinstance(texts, str):
             raise InputError("texts is one string", remedy="pass a list of texts")
-        rows = self.tokenizer.encode(list(texts), truncate=truncate)
+        if not isinstance(texts, Sequence):
+            raise InputError(f"texts is a {type(texts).__name__}", remedy="pass a list of texts")
+        top = self._lengths[-1]
+        cut = min(top, self.tokenizer.max_tokens) if truncate else top
+        rows = self.tokenizer.encode(texts, truncate=truncate, limit=cut)
         out = np.zeros((len(rows), self.bert.config.hidden))
         reports: list[JobReport] = []
         traced: list[tuple[Drift, ...]] = []
         self.drift = None
-        limit = self.bert.config.max_positions
-        for length, members in group_by_bucket(
-            [len(row) for row in rows], self._lengths, limit=limit
-        ).items():
+        for length, members in group_by_bucket([len(row) for row in rows], self._lengths, limit=top).items():
             size = max(1, BATCH_TOKENS // length)
             for start in range(0, len(members), size):
                 chosen = members[start : start + size]
@@ -175,5 +179,6 @@ def load(session: Parties, path: str | os.PathLike[str], texts: Sequence[str] | 
 
 
 def bucket_lengths(buckets: Sequence[int], limit: int) -> tuple[int, ...]:
-    """The padded lengths up to the model's limit, which is one itself."""
-    return tuple(sorted({min(b, limit) for b in (*buckets, limit)}))
+    """The padded lengths up to the model's limit, which is one itself where the protocol takes it."""
+    top = min(limit, LONGEST - 1)
+    return tuple(sorted({min(b, top) for b in (*buckets, top)}))

@@ -27,11 +27,6 @@ class Plan:
     distinct_nodes: int
     distinct_trust: int
 
-    @property
-    def isolated(self) -> bool:
-        """Whether no node and no trust domain holds two parties."""
-        return self.distinct_nodes == PARTIES and self.distinct_trust == PARTIES
-
 
 class Solver(Protocol):
     """Anything that turns a problem into a plan. It must answer the same to the same problem."""

@@ -57,7 +57,7 @@ def test_example_file_holds_the_defaults() -> None:
         ({"MPC_SECURITY_LEVEL": "128"}, "security_level", 128),
         ({"MPC_GPU_ENABLED": "true"}, "device", "cuda"),
         ({"MPC_GPU_ENABLED": "0"}, "device", "cpu"),
-        ({"MPC_TLS_ENABLED": "false"}, "tls", False),
+        ({"MPC_TLS_ENABLED": "false", "MPC_LAUNCHER": "threads"}, "tls", False),
         ({"MPC_QUANTUM_PLANNING": "false"}, "quantum_planning", False),
         ({"MPC_BUCKETS": "8, 24,512"}, "buckets", (8, 24, 512)),
         ({"MPC_THREADS": ""}, "threads", 1),
@@ -94,6 +94,7 @@ def test_what_is_not_built_is_refused_everywhere(key: str, tmp_path: Path) -> No
         ({"MPC_NAME": "no spaces please"}, "MPC_NAME (environment)"),
         ({"MPC_DEVICE": "cpu", "MPC_GPU_ENABLED": "true"}, "sets device, which is set there already"),
         ({"MPC_NUM_GPUS": "1", "MPC_LAUNCHER": "threads"}, "set launcher to ray"),
+        ({"MPC_TLS_ENABLED": "false", "MPC_LAUNCHER": "processes"}, "launcher processes always uses TLS"),
         ({"MPC_NUM_GPUS": "1", "MPC_DEVICE": "cuda", "MPC_LAUNCHER": "threads"}, "set launcher to ray"),
         ({"MPC_DETACHED": "true"}, "give a name"),
         ({"MPC_RAY_ADDRESS": "10.0.0.1:6379", "MPC_LAUNCHER": "threads"}, "the launcher is not ray"),
@@ -153,7 +154,8 @@ def test_digest_covers_exactly_what_parties_must_agree_on() -> None:
         "name": "n",
     }
     for field, value in changed.items():
-        differs = Config(**{field: value}).digest() != Config().digest()
+        base = {"launcher": "threads"} if field == "tls" else {}  # the others cannot go without
+        differs = Config(**base, **{field: value}).digest() != Config(**base).digest()
         assert differs == (field in AGREED), field
 
 

@@ -1,18 +1,21 @@
-"""What the README tells a reader to type exists, and its links lead somewhere."""
+"""What the documents tell a reader to type exists, and its links lead somewhere."""
 
 from __future__ import annotations
 
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/benchmarks.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -72,6 +75,18 @@ def parse(command: Any, words: list[str]) -> None:
             name, command, words = nested(context, rest)
 
 
+@cache
+def script_help(name: str) -> str:
+    """What `benchmarks/NAME.py --help` prints."""
+    path = ROOT / "benchmarks" / f"{name}.py"
+    assert path.is_file(), f"there is no benchmarks/{name}.py"
+    answer = subprocess.run(
+        [sys.executable, str(path), "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
 @pytest.mark.parametrize("words", list(documented()))
 def test_documented_command_exists(words: list[str]) -> None:
     program = words[0].removeprefix(".venv/bin/")
@@ -81,8 +96,13 @@ def test_documented_command_exists(words: list[str]) -> None:
         assert set(named) <= targets()
     elif program == "mpc-ray":
         parse(cli(), words[1:])
+    elif program == "python" and (script := re.fullmatch(r"benchmarks/(\w+)\.py", words[1])):
+        options = {word.partition("=")[0] for word in words[2:] if word.startswith("-")}
+        assert options <= set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", script_help(script[1])))
     else:
-        pytest.fail(f"{program} is neither make nor mpc-ray: no test runs it")
+        pytest.fail(
+            f"{' '.join(words)}: neither make, mpc-ray nor a script of benchmarks/, so no test knows it"
+        )
 
 
 def test_readme_shows_the_two_commands_that_ci_runs() -> None:
@@ -99,6 +119,12 @@ def test_unknown_commands_are_found() -> None:
     assert commands(text) == [["make", "no-such-target"], ["mpc-ray", "demo", "a b"]]
     with pytest.raises(AssertionError):
         test_documented_command_exists(["make", "no-such-target"])
+    with pytest.raises(AssertionError, match="there is no benchmarks/gone"):
+        test_documented_command_exists(["python", "benchmarks/gone.py"])
+    with pytest.raises(AssertionError):
+        test_documented_command_exists(["python", "benchmarks/compare.py", "--no-such-option"])
+    with pytest.raises(pytest.fail.Exception, match="no test knows it"):
+        test_documented_command_exists(["python", "setup.py"])
 
 
 def test_an_unknown_subcommand_or_option_is_found() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from importlib import metadata
@@ -17,6 +18,7 @@ import mpc_ray
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mpc_ray"
+MACHINE_PATH = re.compile(r"(?<![\w.~/])/(?:work|tmp/v)(?=/|$|[^\w/])")
 
 
 def project() -> dict[str, Any]:
@@ -150,6 +152,60 @@ def test_architecture_names_every_folder_of_the_package() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
     assert {name for name in folders if f"{name}/" not in text} == set()
+
+
+def tracked() -> list[Path]:
+    """The files under version control; without git (an unpacked archive) there is nothing to look at."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout")
+    answer = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    paths = [ROOT / name for name in answer.stdout.split("\0") if name]
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def test_sources_are_short() -> None:
+    """Over 500 lines is an error; over 300 is allowed, and said."""
+    counts = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in tracked()
+        if path.suffix == ".py"
+    }
+    assert counts
+    if long := {name: lines for name, lines in counts.items() if 300 < lines <= 500}:
+        print("over 300 lines:", ", ".join(f"{name} ({lines})" for name, lines in sorted(long.items())))  # noqa: T201
+    assert {name: lines for name, lines in counts.items() if lines > 500} == {}
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]}"
+        for path in tracked()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (match := MACHINE_PATH.search(line))
+    ]
+    assert found == []
+
+
+def test_machine_paths_are_recognised() -> None:
+    root = "/"
+    for path in ("work/main/x", "work", "tmp/v/bin/python"):
+        assert MACHINE_PATH.search(f"see {root}{path}"), path
+    for text in ("https://example.org/work/main", "~/work/main", "/tmp/values.json", "/workers", "a/work/b"):
+        assert not MACHINE_PATH.search(text), text
+
+
+def test_no_top_level_folder_is_empty() -> None:
+    """Left over from something that moved away. Caches and environments begin with a dot."""
+    empty = [
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir()
+        and not path.name.startswith(".")
+        and not any(child.is_file() for child in path.rglob("*"))
+    ]
+    assert empty == []
 
 
 def test_configs_are_yaml() -> None:

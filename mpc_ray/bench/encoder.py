@@ -24,7 +24,7 @@ from mpc_ray.bench.shapes import Shape
 from mpc_ray.bench.workload import Progress, Workload, workload
 from mpc_ray.channel import Message
 from mpc_ray.config import Config
-from mpc_ray.errors import ConfigError, InputError, MpcError
+from mpc_ray.errors import InputError, MpcError
 from mpc_ray.models import query
 from mpc_ray.models.weights import Array
 from mpc_ray.report import JobReport, job_report
@@ -173,13 +173,9 @@ def measure(
 
 
 def check_setup(config: Config, runs: int) -> None:
-    """Raises InputError without a run, ConfigError for a setting that would be ignored in silence."""
+    """Raises InputError without a run."""
     if runs < 1:
         raise InputError(f"{runs} runs", remedy="at least 1")
-    if not config.tls and config.launcher != "threads":
-        raise ConfigError(
-            f"launcher {config.launcher} always uses TLS", remedy="take launcher threads to go without"
-        )
 
 
 def setup_json(config: Config) -> dict[str, Any]:

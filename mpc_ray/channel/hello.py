@@ -3,6 +3,10 @@
     magic 4 · format 1 · kind 1 · index 1 · direction 1 · answer 1 · pad 3 · token 16
     · session 16 · 5 digests of 32
 
+Three of the five are stated: version, PRF, configuration. A connection is made before any model is chosen, so
+the fields for model and calibration are ``UNSTATED`` at every party; the digest of a model's public record, its
+calibration included, is compared in one round at ``load``, and a difference is a ``HelloMismatch`` there.
+
 It travels inside TLS. The name it claims (``party-1``, ``client``) must be the one in the certificate; the
 claim alone is believed nowhere. One listening port serves parties and clients: ``kind`` tells them apart.
 """
@@ -21,8 +25,8 @@ FORMAT = 1
 _HELLO = struct.Struct("<4sBBBBB3x16s16s160s")
 HELLO_BYTES = _HELLO.size
 UNSTATED = bytes(32)
-"""A digest that is not stated yet, such as a model's before one is loaded. Between parties it must still be
-equal.
+"""A digest that is not stated, as the model's and the calibration's always are. Between parties it must still
+be equal.
 """
 
 _REMEDIES = {

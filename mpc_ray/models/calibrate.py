@@ -36,8 +36,9 @@ def observed_for(
     Looked up in order: ``folder``/mpc_ray_calibration.json (``folder`` defaults to the model's), then the
     cache folder, by digest and sample. Computed over 1,000 texts of the standard library, random token
     sequences, and the user's ``texts`` where given, all cut to the model's positions. Stored beside the model,
-    unless the folder is read-only, belongs to an installed package, or holds a calibration that its owner ships; else
-    in the cache. A record of another model, or of an older sample, counts as absent.
+    unless the folder is read-only, belongs to an installed package, or holds a calibration that its owner ships; then,
+    and with ``texts``, whose extremes are nobody else's business, in the cache. A record of another model, or of an
+    older sample, counts as absent.
 
     ``cache`` defaults to ``default_cache()``. Cost when computed: see ``observe``. Raises ModelError if a
     stored record is damaged or the cache cannot be written, InputError for a text it cannot take.
@@ -51,15 +52,14 @@ def observed_for(
         if stored is not None and stored.digest == model.digest and _covers(stored.sample, sample):
             return stored
     observed = calibrate(model, tokenizer_of(model, tokenizer), texts, progress)
-    save_observed(observed, beside if beside is not None and _may_write(beside, model.digest) else path)
+    own = not texts and beside is not None and _may_write(beside, model.digest)
+    save_observed(observed, beside if own and beside is not None else path)
     return observed
 
 
 def _covers(stored: str, wanted: str) -> bool:
-    """Without texts of the user's own, the owner's sample will do, or the standard one with anybody's texts."""
-    if wanted != _SAMPLE:
-        return stored == wanted
-    return not stored.startswith(_OURS) or stored == _SAMPLE or stored.startswith(f"{_SAMPLE}-")
+    """Without texts of the user's own the owner's sample will do, or the standard one, but never another user's."""
+    return stored == wanted or (wanted == _SAMPLE and not stored.startswith(_OURS))
 
 
 def _may_write(beside: Path, digest: str) -> bool:

@@ -126,7 +126,10 @@ def _open(layout: Layout) -> FastTokenizer:
             try:
                 return FastTokenizer.from_file(str(path))
             except Exception as error:  # the library raises bare Exception for a malformed file
-                raise ModelError(f"{path} cannot be read: {error}", remedy="copy the file again") from error
+                raise ModelError(
+                    f"{path} is no file of the tokenizers library: {_cut(error)}",
+                    remedy="write one with tokenizer.save_pretrained(folder), or copy the model's own",
+                ) from error
     vocab = layout.encoder / "vocab.txt"
     if vocab.is_file():
         return _word_piece(vocab, layout.encoder)
@@ -134,6 +137,12 @@ def _open(layout: Layout) -> FastTokenizer:
         f"no tokenizer.json in {layout.encoder}",
         remedy="copy it from the model, or save a fast tokenizer there",
     )
+
+
+def _cut(error: Exception) -> str:
+    """The first line of a library's message, at most 80 characters of it."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if len(line) <= 80 else line[:77] + "..."
 
 
 def _word_piece(vocab: Path, folder: Path) -> FastTokenizer:

@@ -22,7 +22,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mpc_ray.errors import CertificateError, ConfigError
 
-NAMES = ("party-0", "party-1", "party-2", "client")
 LIFETIME = timedelta(days=30)
 _SKEW = timedelta(hours=1)  # clocks of two machines differ
 
@@ -89,10 +88,6 @@ class SessionAuthority:
         )
         return certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, folder: Path, name: str, lifetime: timedelta = LIFETIME) -> Identity:
-        """A key, a certificate and this authority's certificate for ``name``, written to ``folder`` here."""
-        return install(folder, name, self.sign(make_request(folder, name), name, lifetime), self.certificate)
-
     def _builder(
         self, subject: x509.Name, public: ec.EllipticCurvePublicKey, lifetime: timedelta
     ) -> x509.CertificateBuilder:
@@ -134,16 +129,6 @@ def install(folder: Path, name: str, certificate: bytes, authority: bytes) -> Id
     identity.certificate.write_bytes(certificate)
     identity.authority.write_bytes(authority)
     return identity
-
-
-def make_session_certificates(
-    folder: Path, names: tuple[str, ...] = NAMES, lifetime: timedelta = LIFETIME
-) -> dict[str, Identity]:
-    """A throw-away authority and one key and certificate a name, in ``folder`` (0700), keys 0600. About 2
-    ms a name.
-    """
-    authority = SessionAuthority()
-    return {name: authority.issue(folder, name, lifetime) for name in names}
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:

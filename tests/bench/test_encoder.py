@@ -16,7 +16,7 @@ from mpc_ray.bench.encoder import EncoderJob, measure
 from mpc_ray.bench.passage import SENTENCES, passage
 from mpc_ray.bench.shapes import SHAPES, Shape, shape_of
 from mpc_ray.config import Config
-from mpc_ray.errors import ConfigError, InputError, ModelError, RangeExceeded
+from mpc_ray.errors import InputError, ModelError, RangeExceeded
 from mpc_ray.models.statistics import observe
 from mpc_ray.session import Session
 
@@ -181,8 +181,6 @@ def test_what_cannot_be_measured_is_refused(local: Config) -> None:
     tiny = shape_of("1x32x2x64")
     with pytest.raises(InputError, match="0 runs"):
         measure(tiny, seq=4, runs=0, config=local)
-    with pytest.raises(ConfigError, match="always uses TLS"):
-        measure(tiny, seq=4, config=Config(launcher="processes", tls=False))
     with pytest.raises(InputError, match="at least 1"):
         workloads.workload(tiny, 0, 1, None, quiet)
     with pytest.raises(InputError, match="no packaged weights"):

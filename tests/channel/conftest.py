@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 
 from mpc_ray.channel import FramedChannel, Hello, Listener, local_channels
-from mpc_ray.trust.certs import Identity, make_session_certificates
+from mpc_ray.trust.certs import Identity
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "trust"))
+from certificates import make_session_certificates
 
 SESSION = bytes(range(16))
 

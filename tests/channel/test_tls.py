@@ -20,11 +20,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from certificates import issue, make_session_certificates
 
 from mpc_ray.channel import Digests, FramedChannel, Hello, Listener, Message, dial_party, listener
 from mpc_ray.channel.tls import RECORD_OVERHEAD
 from mpc_ray.errors import CertificateError, ChannelError, ConfigError, HelloMismatch, PeerLost
-from mpc_ray.trust.certs import Identity, client_context, make_session_certificates
+from mpc_ray.trust.certs import Identity, SessionAuthority, client_context
 
 SESSION = bytes(range(16))
 HELLO = Hello(SESSION)
@@ -269,11 +270,9 @@ def test_expired(parties: Any, tmp_path: Any) -> None:
 
 
 def test_expired_dialler(parties: Any, tmp_path: Any) -> None:
-    from mpc_ray.trust.certs import SessionAuthority
-
     authority = SessionAuthority()
-    good = authority.issue(tmp_path, "party-0")
-    expired = authority.issue(tmp_path, "party-1", timedelta(minutes=-30))
+    good = issue(authority, tmp_path, "party-0")
+    expired = issue(authority, tmp_path, "party-1", timedelta(minutes=-30))
     at_0, at_1, took = two(parties, good, expired)
     assert isinstance(at_1, CertificateError)
     assert "refused our certificate: it has expired" in str(at_1)

@@ -286,8 +286,9 @@ def test_a_stale_sample_is_taken_anew_and_an_owners_record_is_never_replaced(
     fresh = calibrate.observed_for(model, cache=cache)
     assert load_observed(beside) == fresh
     mine = calibrate.observed_for(model, texts=["my own"], cache=cache)
-    assert load_observed(beside) == mine
-    assert calibrate.observed_for(model, cache=cache) == mine  # it covers the standard sample
+    assert load_observed(beside) == fresh  # my texts' extremes are for those who give my texts
+    assert calibrate.observed_for(model, cache=cache) == fresh
+    assert calibrate.observed_for(model, texts=["my own"], cache=cache) == mine
     save_observed(observe(model, IDS, sample="the owner's"), beside)
     other = calibrate.observed_for(model, texts=["other texts"], cache=cache)
     shipped = load_observed(beside)

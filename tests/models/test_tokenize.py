@@ -119,10 +119,16 @@ def test_no_tokenizer(folder: Path) -> None:
         Tokenizer(folder)
 
 
-def test_malformed_tokenizer(folder: Path) -> None:
-    (folder / "tokenizer.json").write_text("{}")
-    with pytest.raises(ModelError, match="cannot be read"):
+@pytest.mark.parametrize("text", ["{}", "[]", "", "no json", '{"model": {"type": "' + "long " * 99 + '"}}'])
+def test_malformed_tokenizer(folder: Path, text: str) -> None:
+    path = folder / "tokenizer.json"
+    path.write_text(text)
+    with pytest.raises(ModelError, match="is no file of the tokenizers library: ") as caught:
         Tokenizer(folder)
+    assert str(path) in str(caught.value)
+    assert "save_pretrained" in str(caught.value)
+    assert len(str(caught.value).replace(str(path), "")) < 220
+    assert "\n" not in str(caught.value)
 
 
 def test_tokenizer_of_another_model(folder: Path) -> None:

@@ -55,7 +55,7 @@ def matmul(me: int, x: Shared, y: Factor) -> Summand:
 
 
 def matmul_textbook(x: Shared, y: Shared) -> Summand:
-    """[x @ y], textbook form: scale s_x + s_y, twice the work. 0 rounds."""
+    """[x @ y], textbook form: scale s_x + s_y, twice the work. 0 rounds. What the doubled form is tested against."""
     z = ring.matmul(x.own, y.own + y.next) + ring.matmul(x.next, y.own)
     return Summand(z, x.scale + y.scale)
 

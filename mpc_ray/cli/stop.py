@@ -1,0 +1,52 @@
+"""Being told to stop: SIGTERM (docker stop, systemd, a time-out in CI) ends the program as Ctrl-C does.
+
+Ray takes SIGTERM over when it starts: its own handler prints a native stack and calls ``sys.exit(SIGTERM)``.
+``arm`` takes it back, and ``STOPPED`` has both count as the same thing until then.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+CTRL_C_EXIT = 130  # as shells say it: 128 + SIGINT
+PIPE_EXIT = 141  # 128 + SIGPIPE
+TERM_EXIT = 143  # 128 + SIGTERM
+
+_watching = False  # from arm() to disarm()
+_terminated = False
+
+
+def watch() -> None:
+    """From now on SIGTERM raises KeyboardInterrupt in the main thread, once."""
+    global _watching, _terminated
+    _watching, _terminated = True, False
+    # Read when Ray is imported. A stack for each SIGTERM, as if it were a crash, is noise in front of the error.
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def rearm() -> None:
+    """Take SIGTERM back from whoever took it since ``watch``. Does nothing outside the main thread."""
+    if _watching and not _terminated and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
+
+
+def leave() -> None:
+    """The program is ending: SIGTERM has nothing to add."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def interrupted() -> tuple[str, int]:
+    """What stopped the program, of a KeyboardInterrupt that has arrived, and the exit code."""
+    return ("SIGTERM", TERM_EXIT) if _terminated else ("Ctrl-C", CTRL_C_EXIT)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    # Cleaning up is under way after the first; `timeout` and many a supervisor send two at once.
+    global _terminated
+    _terminated = True
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
