@@ -107,7 +107,9 @@ class Config(BaseModel):
         if self.num_gpus > 0 and self.launcher != "ray":
             raise ValueError("num_gpus is a reservation in Ray; set launcher to ray")
         if not self.tls and self.launcher != "threads":
-            raise ValueError(f"launcher {self.launcher} always uses TLS; leave tls on, or set launcher to threads")
+            raise ValueError(
+                f"launcher {self.launcher} always uses TLS; leave tls on, or set launcher to threads"
+            )
         if self.ray_address is not None and self.launcher != "ray":
             raise ValueError("ray_address is given but the launcher is not ray")
         if self.detached and self.name is None:

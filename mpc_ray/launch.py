@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -206,15 +207,18 @@ class ProcessesLauncher:
     ends.
 
     Control goes through a pipe to each; a party that reads its end exits. Logs go to ``party-N.log`` in
-    ``logs``, or to a private temporary folder that is removed with the launcher.
+    ``logs``, or to a private temporary folder that is removed with the launcher, at the latest when this
+    interpreter exits.
     """
 
     def __init__(self, *, logs: str | os.PathLike[str] | None = None) -> None:
         self.trust = (
             "three processes of one machine: whoever controls it can read all shares; for development only"
         )
-        self._own = logs is None
         self._logs = Path(tempfile.mkdtemp(prefix="mpc-ray-") if logs is None else logs)
+        self._clean: Callable[[], object] = lambda: None
+        if logs is None:
+            self._clean = weakref.finalize(self, shutil.rmtree, self._logs, ignore_errors=True)
         self._logs.mkdir(parents=True, exist_ok=True)
         self._children: list[_Child] = []
 
@@ -231,8 +235,7 @@ class ProcessesLauncher:
     def close(self) -> None:
         for child in self._children:
             child.kill()
-        if self._own:
-            shutil.rmtree(self._logs, ignore_errors=True)
+        self._clean()
 
 
 class _Child:

@@ -4,8 +4,9 @@
     · session 16 · 5 digests of 32
 
 Three of the five are stated: version, PRF, configuration. A connection is made before any model is chosen, so
-the fields for model and calibration are ``UNSTATED`` at every party; the digest of a model's public record, its
-calibration included, is compared in one round at ``load``, and a difference is a ``HelloMismatch`` there.
+the fields for model and calibration are ``UNSTATED`` at every party; the digest of a model's public record, with
+the windows and scales that calibration chose, is compared in one round at ``load``, and a difference is a
+``HelloMismatch`` there.
 
 It travels inside TLS. The name it claims (``party-1``, ``client``) must be the one in the certificate; the
 claim alone is believed nowhere. One listening port serves parties and clients: ``kind`` tells them apart.

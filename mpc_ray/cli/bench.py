@@ -55,7 +55,9 @@ OpSize = Annotated[
 
 
 @app.command()
+@options.with_settings
 def encoder(
+    flags: options.Settings,
     shape: ShapeName = "minilm",
     seq: Seq = 128,
     batch: Batch = 1,
@@ -65,31 +67,11 @@ def encoder(
     range_check: RangeCheck = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
-    config: options.ConfigFile = None,
-    launcher: options.Launcher = None,
-    protocol: options.ProtocolName = None,
-    device: options.Device = None,
-    num_gpus: options.NumGpus = None,
-    tls: options.Tls = None,
-    threads: options.Threads = None,
-    timeout: options.Timeout = None,
-    ray_address: options.RayAddress = None,
 ) -> None:
     """One pass of an encoder, from shared embedded input to shares of the last hidden state."""
     if dump is not None:
         check_writable(dump, (".npz",))
-    settings = options.settings(
-        config,
-        launcher=launcher,
-        protocol=protocol,
-        device=device,
-        num_gpus=num_gpus,
-        tls=tls,
-        range_check=range_check,
-        threads=threads,
-        timeout_s=timeout,
-        ray_address=ray_address,
-    )
+    settings = flags.load(range_check=range_check)
     with opened(as_json) as out:
         from mpc_ray.bench.encoder import measure
         from mpc_ray.bench.shapes import shape_of
@@ -116,36 +98,18 @@ def encoder(
 
 
 @app.command()
+@options.with_settings
 def ops(
+    flags: options.Settings,
     op: OpName = "all",
     size: OpSize = None,
     runs: Runs = 3,
     range_check: RangeCheck = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
-    config: options.ConfigFile = None,
-    launcher: options.Launcher = None,
-    protocol: options.ProtocolName = None,
-    device: options.Device = None,
-    num_gpus: options.NumGpus = None,
-    tls: options.Tls = None,
-    threads: options.Threads = None,
-    timeout: options.Timeout = None,
-    ray_address: options.RayAddress = None,
 ) -> None:
     """Single functions and matrix products over three parties, and the kernels' own speeds."""
-    settings = options.settings(
-        config,
-        launcher=launcher,
-        protocol=protocol,
-        device=device,
-        num_gpus=num_gpus,
-        tls=tls,
-        range_check=range_check,
-        threads=threads,
-        timeout_s=timeout,
-        ray_address=ray_address,
-    )
+    settings = flags.load(range_check=range_check)
     with opened(as_json) as out:
         from mpc_ray.bench.cases import OPS
         from mpc_ray.bench.local import kernel_speeds

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpc_ray.cli import options, texts
-from mpc_ray.cli.output import check_writable, opened, write
+from mpc_ray.cli.output import check_writable, error_json, opened, write
 from mpc_ray.errors import MpcError, RangeExceeded
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ ReportFile = Annotated[
 ]
 
 
+@options.with_settings
 def demo(
+    flags: options.Settings,
     text: options.Texts = None,
     file: options.TextFile = None,
     typed: Typed = False,
@@ -44,15 +46,6 @@ def demo(
     report: ReportFile = REPORT,
     as_json: options.Json = False,
     debug: options.Debug = False,
-    config: options.ConfigFile = None,
-    launcher: options.Launcher = None,
-    protocol: options.ProtocolName = None,
-    device: options.Device = None,
-    num_gpus: options.NumGpus = None,
-    tls: options.Tls = None,
-    threads: options.Threads = None,
-    timeout: options.Timeout = None,
-    ray_address: options.RayAddress = None,
 ) -> None:
     """Embed sentences on shares, compare with plaintext, and write a report.
 
@@ -61,18 +54,7 @@ def demo(
     plaintext one, and time, bytes and rounds by function.
     """
     chosen = texts.read(text, file, typed=typed) or list(texts.SENTENCES)
-    settings = options.settings(
-        config,
-        launcher=launcher,
-        protocol=protocol,
-        device=device,
-        num_gpus=num_gpus,
-        tls=tls,
-        threads=threads,
-        timeout_s=timeout,
-        ray_address=ray_address,
-        shadow=shadow or None,
-    )
+    settings = flags.load(shadow=shadow or None)
     check_writable(report, (".html", ".htm"))
     with opened(as_json) as out:
         from mpc_ray.cli import show
@@ -100,25 +82,29 @@ def demo(
                 run.model.drift,
             )
         write(report, page(outcome).encode())
+        fault = judge(outcome)
         if as_json:
-            out.emit(outcome.as_json() | {"report": str(report.resolve())})
+            said = outcome.as_json() | {"report": str(report.resolve())}
+            out.emit(said if fault is None else said | error_json(fault))
         else:
             show.outcome(out.console, outcome)
             out.console.print(f"\nreport: {report.resolve()}")
-    judge(outcome)
+    if fault is not None:
+        raise fault
 
 
-def judge(outcome: Outcome) -> None:
-    """Raise ResultDrift if the result is too far from plaintext, or a layer is outside its bound."""
+def judge(outcome: Outcome) -> ResultDrift | None:
+    """What is wrong if the result is too far from plaintext, or a layer is outside its bound."""
     from mpc_ray.cli.outcome import DRIFT_BOUND
 
     if not outcome.worst <= DRIFT_BOUND:
-        raise ResultDrift(
+        return ResultDrift(
             f"a result on shares is off plaintext by 1 - cosine = {outcome.worst:.1e}, over {DRIFT_BOUND:.0e}",
             remedy="run with --shadow to see in which layer it begins",
         )
     if outcome.shadow is not None and (first := outcome.shadow.first_outside) is not None:
-        raise ResultDrift(
+        return ResultDrift(
             f"{first.place} is the first outside its bound: mean drift {first.mean:.1e}, largest {first.largest:.1e}",
             remedy="calibrate with texts like these: --calibrate FILE",
         )
+    return None

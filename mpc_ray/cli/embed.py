@@ -29,7 +29,9 @@ OutputFile = Annotated[
 ]
 
 
+@options.with_settings
 def embed(
+    flags: options.Settings,
     text: options.Texts = None,
     file: options.TextFile = None,
     output: OutputFile = None,
@@ -38,15 +40,6 @@ def embed(
     calibrate: options.CalibrateFile = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
-    config: options.ConfigFile = None,
-    launcher: options.Launcher = None,
-    protocol: options.ProtocolName = None,
-    device: options.Device = None,
-    num_gpus: options.NumGpus = None,
-    tls: options.Tls = None,
-    threads: options.Threads = None,
-    timeout: options.Timeout = None,
-    ray_address: options.RayAddress = None,
 ) -> None:
     """Embed texts on shares: arguments, a file, or standard input with one text a line."""
     chosen = texts.read(text, file, piped=True)
@@ -59,17 +52,7 @@ def embed(
         raise InputError("--json and --output - both want standard output", remedy="use one of them")
     if output is not None and not lines:
         check_writable(output, (".npy", ".jsonl"))
-    settings = options.settings(
-        config,
-        launcher=launcher,
-        protocol=protocol,
-        device=device,
-        num_gpus=num_gpus,
-        tls=tls,
-        threads=threads,
-        timeout_s=timeout,
-        ray_address=ray_address,
-    )
+    settings = flags.load()
     with opened(as_json) as out:
         from mpc_ray.cli import show
         from mpc_ray.cli.outcome import costs_json, setting_of

@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 
 import mpc_ray
-from mpc_ray.cli import bench
+from mpc_ray.cli import bench, stop
 from mpc_ray.cli.demo import demo
 from mpc_ray.cli.doctor import doctor
 from mpc_ray.cli.embed import embed
-from mpc_ray.cli.output import SIGNAL_EXIT, fail
+from mpc_ray.cli.output import begin, fail, stopped
 
 EXIT_CODES = " · ".join(
     (
@@ -29,7 +29,9 @@ EXIT_CODES = " · ".join(
         "5 a party was lost, or a connection failed",
         "6 no such device, or no room in the cluster",
         "7 the result differs from plaintext",
-        f"{SIGNAL_EXIT} stopped by Ctrl-C",
+        f"{stop.CTRL_C_EXIT} stopped by Ctrl-C",
+        f"{stop.PIPE_EXIT} the reader of the output left",
+        f"{stop.TERM_EXIT} stopped by SIGTERM",
     )
 )
 
@@ -64,21 +66,29 @@ def start(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the program; its exit code. Nothing but SystemExit of Python itself gets out."""
+    """Run the program; its exit code. Nothing but SystemExit of others gets out."""
     words = list(arguments)
     flags = words[: words.index("--")] if "--" in words else words
+    as_json = "--json" in flags
+    begin()
     try:
         code = typer.main.get_command(app).main(args=words, prog_name="mpc-ray", standalone_mode=False)
         status = code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        status = SIGNAL_EXIT
+        status = stop.CTRL_C_EXIT
+    except SystemExit as leaving:
+        if isinstance(
+            leaving.__context__, BrokenPipeError
+        ):  # how rich and typer take it; `| head` has had enough
+            return stop.PIPE_EXIT
+        if not stop.by_ray(leaving):
+            raise
+        status = stop.CTRL_C_EXIT
     except Exception as error:  # noqa: BLE001 - this is where errors end
         if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help says all
             return 2
-        return fail(error, as_json="--json" in flags, debug="--debug" in flags)
-    if status == SIGNAL_EXIT:
-        print("stopped", file=sys.stderr)
-    return status
+        return fail(error, as_json=as_json, debug="--debug" in flags)
+    return stopped(*stop.interrupted(), as_json=as_json) if status == stop.CTRL_C_EXIT else status
 
 
 def main() -> None:
@@ -87,9 +97,14 @@ def main() -> None:
     A call that was given up may still compute in a daemon thread. The interpreter's own way out would end such a thread
     inside native code, which aborts the process after its result was shown.
     """
+    stop.watch()
     status = run(sys.argv[1:])
-    with contextlib.suppress(BrokenPipeError):  # whoever read our output has left
+    stop.leave()
+    try:
         sys.stdout.flush()
+    except BrokenPipeError:
+        status = status or stop.PIPE_EXIT
+    with contextlib.suppress(BrokenPipeError):
         sys.stderr.flush()
     atexit._run_exitfuncs()
     os._exit(status)

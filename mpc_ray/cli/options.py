@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,6 +94,40 @@ RayAddress = Annotated[
         rich_help_panel=_SETTINGS,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the flags of a command that runs parties said; ``with_settings`` adds them to it."""
+
+    config: ConfigFile = None
+    launcher: Launcher = None
+    protocol: ProtocolName = None
+    device: Device = None
+    num_gpus: NumGpus = None
+    tls: Tls = None
+    threads: Threads = None
+    timeout: Timeout = None
+    ray_address: RayAddress = None
+
+    def load(self, **more: Any) -> Config:
+        """The configuration of a run; ``more`` are settings with flags of the command's own. Raises ConfigError."""
+        flags = vars(self) | more
+        return settings(flags.pop("config"), timeout_s=flags.pop("timeout"), **flags)
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """For typer: ``command``, whose first argument is its ``Settings``, with a flag for each of them instead."""
+    own = list(signature(command, eval_str=True).parameters.values())[1:]
+    added = list(signature(Settings, eval_str=True).parameters.values())
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(Settings(**{flag.name: given.pop(flag.name) for flag in added}), **given)
+
+    run.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]  # what inspect reads first
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
+    return run
 
 
 def settings(config: Path | None, **flags: Any) -> Config:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mpc_ray.models.weights import Array, BertModel
     from mpc_ray.report import Report
 
-DRIFT_BOUND = 1e-4  # 1 - cosine to plaintext; working models stay below 2e-6
+DRIFT_BOUND = 5e-6  # 1 - cosine to plaintext; working models stay below 2e-6
 
 
 @dataclass(frozen=True)

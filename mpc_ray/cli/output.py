@@ -23,7 +23,7 @@ from mpc_ray.errors import InputError, MpcError
 if TYPE_CHECKING:
     from rich.console import Console
 
-SIGNAL_EXIT = 130  # as shells say it: 128 + SIGINT
+_emitted = False  # whether this run has printed its JSON object
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,19 @@ class Output:
 
     def emit(self, result: dict[str, Any]) -> None:
         """The one JSON object of this run."""
-        print(json.dumps(result, ensure_ascii=False, allow_nan=False), file=self.stream, flush=True)
+        _print_json(result, self.stream)
+
+
+def begin() -> None:
+    """A run begins: it has printed nothing."""
+    global _emitted
+    _emitted = False
+
+
+def _print_json(result: dict[str, Any], stream: TextIO) -> None:
+    global _emitted
+    _emitted = True
+    print(json.dumps(result, ensure_ascii=False, allow_nan=False), file=stream, flush=True)
 
 
 @contextlib.contextmanager
@@ -76,16 +88,33 @@ def _own_stdout() -> Iterator[TextIO]:
 
 
 def fail(error: BaseException, *, as_json: bool, debug: bool) -> int:
-    """Show an error in one line and its remedy in another; the exit code."""
+    """Show an error in one line and its remedy in another; the exit code.
+
+    A result that was printed as JSON already has said what is wrong with it (``error_json``).
+    """
     cause, remedy, code = explain(error)
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     print(f"error: {cause}", file=sys.stderr)
     if remedy:
         print(f"what to do: {remedy}", file=sys.stderr)
-    if as_json:
-        said = {"error": type(error).__name__, "cause": cause, "remedy": remedy, "exit_code": code}
-        print(json.dumps(said, ensure_ascii=False))
+    if as_json and not _emitted:
+        _print_json(error_json(error), sys.stdout)
+    return code
+
+
+def error_json(error: BaseException) -> dict[str, Any]:
+    """What an error puts into the JSON object."""
+    cause, remedy, code = explain(error)
+    return {"error": type(error).__name__, "cause": cause, "remedy": remedy, "exit_code": code}
+
+
+def stopped(by: str, code: int, *, as_json: bool) -> int:
+    """Say that the run was stopped, by Ctrl-C or a signal; ``code`` again."""
+    print("stopped", file=sys.stderr)
+    if as_json and not _emitted:
+        said = {"error": "Interrupted", "cause": f"stopped by {by}", "remedy": "", "exit_code": code}
+        _print_json(said, sys.stdout)
     return code
 
 

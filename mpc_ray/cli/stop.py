@@ -1,7 +1,7 @@
 """Being told to stop: SIGTERM (docker stop, systemd, a time-out in CI) ends the program as Ctrl-C does.
 
-Ray takes SIGTERM over when it starts: its own handler prints a native stack and calls ``sys.exit(SIGTERM)``.
-``arm`` takes it back, and ``STOPPED`` has both count as the same thing until then.
+Ray takes SIGTERM over when it starts: its handler calls ``sys.exit(SIGTERM)``. ``rearm`` takes it back once the
+parties run; until then ``by_ray`` recognises that way out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CTRL_C_EXIT = 130  # as shells say it: 128 + SIGINT
 PIPE_EXIT = 141  # 128 + SIGPIPE
 TERM_EXIT = 143  # 128 + SIGTERM
 
-_watching = False  # from arm() to disarm()
+_watching = False
 _terminated = False
 
 
@@ -39,8 +39,17 @@ def leave() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def by_ray(leaving: SystemExit) -> bool:
+    """Whether this is the exit that Ray's handler of SIGTERM makes; if so it counts as ours."""
+    global _terminated
+    if leaving.code != signal.SIGTERM:
+        return False
+    _terminated = True
+    return True
+
+
 def interrupted() -> tuple[str, int]:
-    """What stopped the program, of a KeyboardInterrupt that has arrived, and the exit code."""
+    """What stopped the program, and the exit code."""
     return ("SIGTERM", TERM_EXIT) if _terminated else ("Ctrl-C", CTRL_C_EXIT)
 
 

@@ -150,4 +150,6 @@ def test_a_certificate_of_another_authority(cli: Any, tiny: Path, monkeypatch: p
         return sign(other if name == "party-1" else authority, request, name, **rest)
 
     monkeypatch.setattr(SessionAuthority, "sign", stray)
-    cli("embed", "a", "--model", tiny, "--launcher", "threads").one_line_error(5, "ZZZ")
+    cli("embed", "a", "--model", tiny, "--launcher", "threads").one_line_error(
+        5, "certificate", "issued by another authority"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,6 +75,21 @@ def test_a_result_that_is_off_fails_and_still_reports(
     ended = cli("demo", *TEXTS, "--model", tiny, *fast)
     ended.one_line_error(7, "1 - cosine")
     assert (tmp_path / "mpc-ray-report.html").exists()
+    said = cli("demo", *TEXTS, "--model", tiny, "--json", *fast).json  # the one object says both
+    assert (said["error"], said["exit_code"], len(said["texts"])) == ("ResultDrift", 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("worst", "fails"), [(0.0, False), (4.9e-6, False), (5.1e-6, True), (float("nan"), True)]
+)
+def test_the_gate_is_just_above_what_working_models_show(worst: float, fails: bool) -> None:
+    from mpc_ray.cli.demo import judge
+
+    fault = judge(SimpleNamespace(worst=worst, shadow=None))  # type: ignore[arg-type]
+    assert (fault is not None) == fails
+    if fault is not None:
+        assert fault.exit_code == 7
+        assert "over 5e-06" in fault.cause
 
 
 def test_a_text_out_of_range_is_one_line_and_shadow_shows_where(

@@ -144,6 +144,8 @@ def test_it_says_what_was_found() -> None:
     ):
         assert words in said
     assert "matrix products and the rest" in said
+    assert "dashed line, 5e-06, the demo counts as failed" in said
+    assert "bound of 1 − cosine: 5e-06" in said
 
 
 def test_shadow_is_there_when_asked_for() -> None:

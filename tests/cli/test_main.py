@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -56,7 +57,7 @@ def test_help_tells_every_exit_code(cli: Any) -> None:
     text = " ".join(cli("demo", "--help").out.split())
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.MpcError)]
     assert len(classes) > 10
-    for code in {0, 1, 130, *(c.exit_code for c in classes)}:
+    for code in {0, 1, 130, 141, 143, *(c.exit_code for c in classes)}:
         assert f" {code} " in text
 
 
@@ -149,14 +150,29 @@ def test_remedies_speak_of_flags() -> None:
 def test_interrupt_in_this_process(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     raising(KeyboardInterrupt(), monkeypatch)
     ended = cli("demo")
+    assert (ended.code, ended.out, ended.err) == (130, "", "stopped\n")
+    ended = cli("demo", "--json")
     assert (ended.code, ended.err) == (130, "stopped\n")
+    assert ended.json == interrupted("Ctrl-C", 130)
 
 
-def test_ctrl_c_ends_the_parties_and_the_program(tiny: Path, tmp_path: Path) -> None:
+def interrupted(by: str, code: int) -> dict[str, Any]:
+    return {"error": "Interrupted", "cause": f"stopped by {by}", "remedy": "", "exit_code": code}
+
+
+STOPS = [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)]
+
+
+@pytest.mark.parametrize(("number", "by", "code"), STOPS)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_signal_ends_the_parties_and_the_program(
+    tiny: Path, tmp_path: Path, number: signal.Signals, by: str, code: int, as_json: bool
+) -> None:
+    flags = ["--json"] if as_json else []
     child = subprocess.Popen(
-        [*PROGRAM, "embed", "a text", "--launcher", "processes", "--model", str(tiny)],
+        [*PROGRAM, "embed", "a text", "--launcher", "processes", "--model", str(tiny), *flags],
         cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -165,13 +181,41 @@ def test_ctrl_c_ends_the_parties_and_the_program(tiny: Path, tmp_path: Path) -> 
     assert "starting three parties" in child.stderr.readline()
     time.sleep(0.3)
     parties = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
+    child.send_signal(number if number == signal.SIGTERM else 0)  # some send it twice
     out, err = child.communicate(timeout=20)
-    assert (child.returncode, out) == (130, "")
+    assert child.returncode == code, err
+    assert (json.loads(out) == interrupted(by, code)) if as_json else (out == "")
     assert err.endswith("stopped\n")
     assert "Traceback" not in err
     assert parties
     assert not any(Path(f"/proc/{pid}").exists() for pid in parties)
+    assert not list(tmp_path.glob("mpc-*"))  # no logs, no keys
+
+
+@pytest.mark.parametrize("line", ["starting three parties", "trust: "])
+def test_sigterm_under_ray(tiny: Path, tmp_path: Path, line: str) -> None:
+    """Ray installs a handler of its own: while it starts, and once the parties run."""
+    pytest.importorskip("ray")
+    child = subprocess.Popen(
+        [*PROGRAM, "embed", "a text", "--launcher", "ray", "--model", str(tiny), "--json"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    while not (heard := child.stderr.readline()).count(line):
+        assert heard, "it ended before"
+    time.sleep(2.5 if line.startswith("starting") else 0)
+    child.send_signal(signal.SIGTERM)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 143, err
+    assert json.loads(out) == interrupted("SIGTERM", 143)
+    assert err.splitlines()[-1] == "stopped"
+    assert "***" not in err  # no native stack
+    assert "Traceback" not in err
 
 
 def test_leaving_runs_exit_functions_and_waits_for_no_thread(tmp_path: Path) -> None:
@@ -195,9 +239,15 @@ def test_leaving_runs_exit_functions_and_waits_for_no_thread(tmp_path: Path) -> 
     assert "text 0 is empty" in answer.stderr
 
 
-def test_a_reader_that_left_is_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "output", [["--help"], ["--version"], ["embed", "x"], ["embed", "x", "-o", "-"], ["embed", "x", "--json"]]
+)
+def test_a_reader_that_left_ends_it_quietly(
+    tiny: Path, tmp_path: Path, fast: tuple[str, ...], output: list[str]
+) -> None:
+    more = ["--model", str(tiny), *fast] if "embed" in output else []
     child = subprocess.Popen(
-        [*PROGRAM, "--help"],
+        [*PROGRAM, *output, *more],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -205,6 +255,8 @@ def test_a_reader_that_left_is_no_traceback(tmp_path: Path) -> None:
     )
     assert child.stdout is not None and child.stderr is not None
     child.stdout.close()
-    assert "Traceback" not in child.stderr.read()
-    child.wait(timeout=30)
+    err = child.stderr.read()
+    assert "Traceback" not in err
+    assert "error" not in err
+    assert child.wait(timeout=30) == 141  # as shells say it: 128 + SIGPIPE
     child.stderr.close()

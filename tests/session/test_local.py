@@ -185,15 +185,35 @@ import sys, time
 from mpc_ray.session import Session
 session = Session(launcher="processes", executor="stub_executor:StubExecutor")
 print(*session.launcher.pids, flush=True)
-time.sleep(60)
+time.sleep(float(sys.argv[1]))
 """
 
 
-def test_processes_end_when_their_launcher_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-P", "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+def start_parent(seconds: float, logs: Path) -> subprocess.Popen[str]:
+    """A process that opens a session and never closes it; its log folder goes into ``logs``."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", PARENT, str(seconds)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(logs)},
+    )
+
+
+def test_processes_leave_no_logs_of_a_session_that_was_not_closed(tmp_path: Path) -> None:
+    with start_parent(0, tmp_path) as parent:
+        assert parent.stdout is not None
+        children = parent.stdout.readline().split()
+    assert parent.returncode == 0
+    assert len(children) == 3
+    assert not list(tmp_path.glob("mpc-ray-*"))
+
+
+def test_processes_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
+    with start_parent(60, tmp_path) as parent:
         assert parent.stdout is not None
         children = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(children) == 3
+        assert list(tmp_path.glob("mpc-ray-*"))  # nobody is left to remove it
         parent.kill()
     end = time.monotonic() + 5
     while any(os.path.exists(f"/proc/{pid}") and not zombie(pid) for pid in children):
