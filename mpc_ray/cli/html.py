@@ -129,7 +129,8 @@ def _errors(found: Outcome) -> str:
     return section(
         "<h2>How far from plaintext</h2>",
         "<p>1 − cosine between each embedding on shares and the same by the plaintext model. 1e-6 is the sixth "
-        f"decimal place: no ranking notices it. Beyond the dashed line, {DRIFT_BOUND:.0e}, the demo counts as failed.</p>",
+        "decimal place: no ranking notices it. "
+        f"Beyond the dashed line, {DRIFT_BOUND:.0e}, the demo counts as failed.</p>",
         dots(
             "1 − cosine to the plaintext result",
             f"One dot for each sentence on a logarithmic axis; the largest is {found.worst:.1e}.",

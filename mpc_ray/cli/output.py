@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from mpc_ray.errors import InputError, MpcError
 if TYPE_CHECKING:
     from rich.console import Console
 
-_emitted = False  # whether this run has printed its JSON object
+_emitted = threading.Event()  # whether this run has printed its JSON object
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,11 @@ class Output:
 
 def begin() -> None:
     """A run begins: it has printed nothing."""
-    global _emitted
-    _emitted = False
+    _emitted.clear()
 
 
 def _print_json(result: dict[str, Any], stream: TextIO) -> None:
-    global _emitted
-    _emitted = True
+    _emitted.set()
     print(json.dumps(result, ensure_ascii=False, allow_nan=False), file=stream, flush=True)
 
 
@@ -98,7 +97,7 @@ def fail(error: BaseException, *, as_json: bool, debug: bool) -> int:
     print(f"error: {cause}", file=sys.stderr)
     if remedy:
         print(f"what to do: {remedy}", file=sys.stderr)
-    if as_json and not _emitted:
+    if as_json and not _emitted.is_set():
         _print_json(error_json(error), sys.stdout)
     return code
 
@@ -112,7 +111,7 @@ def error_json(error: BaseException) -> dict[str, Any]:
 def stopped(by: str, code: int, *, as_json: bool) -> int:
     """Say that the run was stopped, by Ctrl-C or a signal; ``code`` again."""
     print("stopped", file=sys.stderr)
-    if as_json and not _emitted:
+    if as_json and not _emitted.is_set():
         said = {"error": "Interrupted", "cause": f"stopped by {by}", "remedy": "", "exit_code": code}
         _print_json(said, sys.stdout)
     return code

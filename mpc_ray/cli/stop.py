@@ -15,14 +15,14 @@ CTRL_C_EXIT = 130  # as shells say it: 128 + SIGINT
 PIPE_EXIT = 141  # 128 + SIGPIPE
 TERM_EXIT = 143  # 128 + SIGTERM
 
-_watching = False
-_terminated = False
+_watching = threading.Event()
+_terminated = threading.Event()
 
 
 def watch() -> None:
     """From now on SIGTERM raises KeyboardInterrupt in the main thread, once."""
-    global _watching, _terminated
-    _watching, _terminated = True, False
+    _watching.set()
+    _terminated.clear()
     # Read when Ray is imported. A stack for each SIGTERM, as if it were a crash, is noise in front of the error.
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
     signal.signal(signal.SIGTERM, _stop)
@@ -30,7 +30,8 @@ def watch() -> None:
 
 def rearm() -> None:
     """Take SIGTERM back from whoever took it since ``watch``. Does nothing outside the main thread."""
-    if _watching and not _terminated and threading.current_thread() is threading.main_thread():
+    main = threading.current_thread() is threading.main_thread()
+    if main and _watching.is_set() and not _terminated.is_set():
         signal.signal(signal.SIGTERM, _stop)
 
 
@@ -41,21 +42,19 @@ def leave() -> None:
 
 def by_ray(leaving: SystemExit) -> bool:
     """Whether this is the exit that Ray's handler of SIGTERM makes; if so it counts as ours."""
-    global _terminated
     if leaving.code != signal.SIGTERM:
         return False
-    _terminated = True
+    _terminated.set()
     return True
 
 
 def interrupted() -> tuple[str, int]:
     """What stopped the program, and the exit code."""
-    return ("SIGTERM", TERM_EXIT) if _terminated else ("Ctrl-C", CTRL_C_EXIT)
+    return ("SIGTERM", TERM_EXIT) if _terminated.is_set() else ("Ctrl-C", CTRL_C_EXIT)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     # Cleaning up is under way after the first; `timeout` and many a supervisor send two at once.
-    global _terminated
-    _terminated = True
+    _terminated.set()
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
