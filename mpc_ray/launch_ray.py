@@ -18,9 +18,11 @@ import functools
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -250,7 +252,8 @@ def _connect(address: str | None, device: str, num_cpus: float) -> bool:
         import ray
 
         try:
-            ray.init(address=address, **quiet)
+            with _callers_sigterm():
+                ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ChannelError(
                 f"could not join the Ray cluster at {address}",
@@ -264,15 +267,29 @@ def _connect(address: str | None, device: str, num_cpus: float) -> bool:
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token}
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=max(4, ceil(3 * num_cpus), os.cpu_count() or 1),  # bookkeeping: three must fit on two cores
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(home / "ray"),
-        **quiet,
-    )
+    with _callers_sigterm():
+        ray.init(
+            address="local",
+            num_cpus=max(
+                4, ceil(3 * num_cpus), os.cpu_count() or 1
+            ),  # bookkeeping: three must fit on two cores
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(home / "ray"),
+            **quiet,
+        )
     return True
+
+
+@contextlib.contextmanager
+def _callers_sigterm() -> Iterator[None]:
+    """``ray.init`` takes SIGTERM over, with a handler that calls ``sys.exit``: give it back to who had it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @functools.cache

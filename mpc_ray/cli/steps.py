@@ -7,8 +7,6 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mpc_ray.cli import stop
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -54,7 +52,6 @@ class Steps:
         self._console.print(text)
 
     def __call__(self, what: str, part: float) -> None:
-        stop.rearm()  # here the parties have just been started, maybe on Ray
         with self._lock:
             if what.startswith("layer "):
                 self._layer(what, part)

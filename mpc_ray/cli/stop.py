@@ -1,7 +1,7 @@
 """Being told to stop: SIGTERM (docker stop, systemd, a time-out in CI) ends the program as Ctrl-C does.
 
-Ray takes SIGTERM over when it starts: its handler calls ``sys.exit(SIGTERM)``. ``rearm`` takes it back once the
-parties run; until then ``by_ray`` recognises that way out.
+Ray takes SIGTERM over while it starts (``launch_ray`` gives it back): its handler calls ``sys.exit(SIGTERM)``, and
+``by_ray`` recognises that way out.
 """
 
 from __future__ import annotations
@@ -15,24 +15,15 @@ CTRL_C_EXIT = 130  # as shells say it: 128 + SIGINT
 PIPE_EXIT = 141  # 128 + SIGPIPE
 TERM_EXIT = 143  # 128 + SIGTERM
 
-_watching = threading.Event()
 _terminated = threading.Event()
 
 
 def watch() -> None:
     """From now on SIGTERM raises KeyboardInterrupt in the main thread, once."""
-    _watching.set()
     _terminated.clear()
     # Read when Ray is imported. A stack for each SIGTERM, as if it were a crash, is noise in front of the error.
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
     signal.signal(signal.SIGTERM, _stop)
-
-
-def rearm() -> None:
-    """Take SIGTERM back from whoever took it since ``watch``. Does nothing outside the main thread."""
-    main = threading.current_thread() is threading.main_thread()
-    if main and _watching.is_set() and not _terminated.is_set():
-        signal.signal(signal.SIGTERM, _stop)
 
 
 def leave() -> None:

@@ -236,7 +236,8 @@ def test_an_address_where_nobody_listens(cluster: str) -> None:
 
 
 OWN = """
-import json, os, sys, time
+import json, os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 sys.path.append(os.environ["STUB_AT"])
 from mpc_ray.errors import ChannelError, ConfigError, DeviceError
 from mpc_ray.launch_ray import RayLauncher, ray_quiet
@@ -258,8 +259,9 @@ with ray_quiet() as out:
         ray.kill(session.launcher.actors[0])
         time.sleep(0.5)
         mode = os.environ["RAY_AUTH_MODE"]
+        ours = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     down = not ray.is_initialized()
-    print(json.dumps({"said": said, "total": total, "down": down, "mode": mode}), file=out)
+    print(json.dumps({"said": said, "total": total, "down": down, "mode": mode, "ours": ours}), file=out)
 print("after")
 """
 
@@ -280,4 +282,4 @@ def test_a_ray_of_our_own_is_quiet_closed_and_shut_down() -> None:
     assert second == "after"
     assert [name for name, _ in answer["said"]] == ["DeviceError", "ChannelError", "ConfigError"]
     assert all(seconds < 5 for _, seconds in answer["said"])
-    assert (answer["total"], answer["down"], answer["mode"]) == ([3], True, "token")
+    assert (answer["total"], answer["down"], answer["mode"], answer["ours"]) == ([3], True, "token", True)
