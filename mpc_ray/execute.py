@@ -45,6 +45,7 @@ from mpc_ray.sharing.deal import receive, receive_one_by_one
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
+JOB_BYTES = 1 << 30  # of one summand of a job's input
 ZERO_SHARE_ROLE = 3  # a role of its own, so that no other stream can coincide
 
 
@@ -110,7 +111,7 @@ class Executor:
         if model is None:
             raise ModelError(f"model {str(header['model'])[:40]} is not loaded", remedy="load it first")
         runtime = self.runtime
-        inputs = receive(runtime.me, header, message.tensors)
+        inputs = receive(runtime.me, header, message.tensors, JOB_BYTES)
         program = bert.Program(
             len(model.plan.layers),
             model.plan.embedding_norm is not None and not header.get("normalised"),

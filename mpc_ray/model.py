@@ -14,6 +14,7 @@ import numpy as np
 from mpc_ray.channel import Message
 from mpc_ray.config import Config
 from mpc_ray.errors import ConfigError, InputError, ModelError, RangeExceeded
+from mpc_ray.functions.plan import LONGEST
 from mpc_ray.models import query
 from mpc_ray.models.bert import Program
 from mpc_ray.models.bert_float import tokenizer_of
@@ -22,7 +23,6 @@ from mpc_ray.models.clear import float_input
 from mpc_ray.models.export import Export, export_encoder
 from mpc_ray.models.fold import Folded, fold
 from mpc_ray.models.load import load_bert
-from mpc_ray.models.plan import LONGEST
 from mpc_ray.models.shadow import Drift, ShadowReport, drifts, float_rows, merged
 from mpc_ray.models.tokenize import group_by_bucket
 from mpc_ray.models.weights import Array, BertModel

@@ -57,7 +57,7 @@ class PartySettings:
     @property
     def hello(self) -> Hello:
         """What this party states to its peers and its client."""
-        return hello_of(self.session, self.digest)
+        return hello_of(self.session, self.digest, self.shadow)
 
     @property
     def agreed(self) -> bytes:
@@ -65,14 +65,16 @@ class PartySettings:
         return digest(self.hello.session, self.hello.digests.pack())
 
 
-def hello_of(session: str, configuration: str) -> Hello:
-    """HELLO of a triple (both in hex): this release, its PRF, and the session's configuration."""
+def hello_of(session: str, configuration: str, shadow: bool) -> Hello:
+    """HELLO of a triple (both in hex): this release, its PRF, the session's configuration, and whether layers may be
+    traced, which each party states from its own setting.
+    """
     return Hello(
         bytes.fromhex(session),
         Digests(
             version=digest(mpc_ray.__version__.encode()),
             prf=digest(b"aes128ctr"),
-            configuration=bytes.fromhex(configuration),
+            configuration=digest(bytes.fromhex(configuration), b"shadow" if shadow else b""),
         ),
     )
 

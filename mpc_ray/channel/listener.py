@@ -131,7 +131,12 @@ class Listener:
             raise PeerLost("client", f"did not connect within {timeout:g} s{self._note}")
         streams = {first.greeting.direction: self._welcome(first, hello, end)}
         token, other = first.greeting.token, Direction(1 - first.greeting.direction)
-        second = self._take(lambda a: a.greeting.token == token and a.greeting.direction is other, end)
+        second = self._take(
+            lambda a: (
+                (a.greeting.kind, a.greeting.token, a.greeting.direction) == (Kind.CLIENT, token, other)
+            ),
+            end,
+        )
         if second is None:
             first.drop()
             raise PeerLost("client", f"made one of its two connections only within {timeout:g} s")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mpc_ray.errors import ScaleError
 from mpc_ray.functions.spline import Spline
 
 
@@ -52,6 +53,7 @@ class SoftmaxPlan:
         return self.context_scale + self.reciprocal.scale
 
 
+LONGEST = 1024  # scores of a row, excluded: counts live in at most 10 bits
 EXP_TABLE_SCALE = 16
 EXP_FACTOR_SCALE = 9
 EXP_SCALE = EXP_TABLE_SCALE + 2 * EXP_FACTOR_SCALE
@@ -83,6 +85,8 @@ def exp_plan(buckets: int, bucket_log: int) -> ExpPlan:
     compare ``exp_digest`` all the same.)
     """
     key = (buckets, bucket_log)
+    if not 16 <= buckets <= 256 or buckets & (buckets - 1) or not 0 <= bucket_log <= 2:
+        raise ScaleError(f"{buckets} buckets of 2^{bucket_log} units", remedy="16 to 256, a power of two")
     if key not in _EXP_PLANS:
         window_log = int(math.log2(buckets)) + bucket_log
         bits = max(6, window_log - 2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mpc_ray.errors import ScaleError
 from mpc_ray.functions.elementary import TOLERANCE, positive
-from mpc_ray.functions.plan import EXP_SCALE, NormPlan, SoftmaxPlan, exp_plan
+from mpc_ray.functions.plan import EXP_SCALE, LONGEST, NormPlan, SoftmaxPlan, exp_plan
 from mpc_ray.functions.spline import Function
 from mpc_ray.sharing.fixed import prove_fits
 
@@ -93,6 +93,10 @@ def softmax_plan(
     """
     if not low < high:
         raise ScaleError(f"softmax: the range [{low:g}, {high:g}] is empty", remedy="give low < high")
+    if length >= LONGEST:
+        raise ScaleError(
+            f"softmax: rows of {length} scores; counts have 10 bits", remedy=f"at most {LONGEST - 1}"
+        )
     failure: ScaleError | None = None
     for bucket_log in (1, 0):
         w = 2.0**bucket_log

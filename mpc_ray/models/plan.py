@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mpc_ray.errors import ScaleError
-from mpc_ray.functions.plan import EXP_SCALE, NormPlan, SoftmaxPlan
+from mpc_ray.functions.plan import EXP_SCALE, LONGEST, NormPlan, SoftmaxPlan
 from mpc_ray.functions.spline import Function, Spline, fit, fit_finest
 from mpc_ray.functions.window import Window
 from mpc_ray.models.observed import LayerRange, NormRange, Observed, Span
@@ -85,7 +85,6 @@ class EncoderPlan:
 
 MARGIN = 1.1  # beyond what calibration saw: unseen texts of the same kind differ by a few per cent
 BUCKET_LOG = 1
-LONGEST = 1024
 ROW_ERROR = 2.5e-4  # mean relative error, over orders of magnitude, of 1/sum and rsqrt
 RECIPROCAL_SCALE = 22  # up to 128 keys; sums grow with the length, so more bits go to 1/sum above
 

@@ -7,6 +7,7 @@ one-time-padded tensor, or two seeds.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ import torch
 from mpc_ray.correlation.prf import derive, expand
 from mpc_ray.errors import InputError
 from mpc_ray.sharing.replicated import Shared
+
+MAX_BYTES = 4 << 30  # of one summand of all tensors of a parcel
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,12 @@ def _public(secrets: Mapping[str, Secret]) -> dict[str, Any]:
     return {name: {"shape": list(s.value.shape), "scale": s.scale} for name, s in secrets.items()}
 
 
-def receive(me: int, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Shared]:
+def receive(
+    me: int, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], max_bytes: int = MAX_BYTES
+) -> dict[str, Shared]:
     """A party's halves from its parcel. Raises InputError where a tensor is missing or has another shape, or where the
     parcel is another party's: with two parcels a party would hold everything."""
+    _bounded(header, max_bytes)
     seeds = _seeds(me, header)
     return {name: _held(me, name, public, seeds, tensors) for name, public in header["shares"].items()}
 
@@ -72,6 +78,7 @@ def receive_one_by_one(
 
     A model need not be in memory twice. The function returned answers None for a name the parcel lacks.
     """
+    _bounded(header, MAX_BYTES)
     seeds = _seeds(me, header)
 
     def take(name: str) -> Shared | None:
@@ -83,6 +90,22 @@ def receive_one_by_one(
         return shared
 
     return take
+
+
+def _bounded(header: Mapping[str, Any], max_bytes: int) -> None:
+    """What would be expanded from seeds is checked before memory is taken: a short header can name any shape."""
+    total = 0
+    for name, public in header["shares"].items():
+        shape = public["shape"]
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise InputError(
+                f"shares of {name[:40]} have no shape", remedy="client and party differ in version"
+            )
+        total += 8 * math.prod(shape)
+    if total > max_bytes:
+        raise InputError(
+            f"shares of {total} bytes, at most {max_bytes} are taken", remedy="send less at once"
+        )
 
 
 def _seeds(me: int, header: Mapping[str, Any]) -> dict[int, bytes]:
@@ -120,5 +143,5 @@ def _piece(
 
 def _expand(seed: bytes, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     key = derive(seed, b"mpc-ray shares|" + name.encode())
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     return torch.from_numpy(expand(key, 0, 0, 8 * count).view(np.int64)).reshape(shape)

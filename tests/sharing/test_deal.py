@@ -132,3 +132,13 @@ def test_parcels_share_no_memory() -> None:
     parcels[1].tensors.clear()
     assert parcels[2].header["shares"]["x"]["scale"] == 10
     assert parcels[2].tensors.keys() == {"x"}
+
+
+@pytest.mark.parametrize("shape", [[1 << 28], [1 << 32, 1 << 32], [-1], [1.5], "many", None])
+@pytest.mark.parametrize("me", [0, 1, 2])
+def test_a_short_header_cannot_take_any_memory(me: int, shape: object) -> None:
+    """Summands that are seeds are expanded from the header's shapes: those are bounded first."""
+    header = deal({"x": Secret(torch.zeros(2, dtype=torch.int64), 0)}, FIXED)[me].header
+    header["shares"]["x"]["shape"] = shape
+    with pytest.raises(InputError, match="shares of"):
+        receive(me, header, {}, max_bytes=1 << 20)

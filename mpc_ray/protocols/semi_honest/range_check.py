@@ -43,7 +43,8 @@ class RangeChecks:
     enabled: bool = True
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
     bits: dict[str, int] = field(default_factory=dict)
-    _pending: list[tuple[str, _Pending]] = field(default_factory=list)
+    _pending: list[tuple[str, int, _Pending]] = field(default_factory=list)
+    _count: int = 0
 
     def add(self, role: Role, opening: Opening, m: int, centred: bool = True) -> None:
         """Check an opening begun in this round, which opens x - low with window 2^m; D deals now.
@@ -85,30 +86,32 @@ class RangeChecks:
         self.bits.setdefault(
             label, pending.sum_bits
         )  # named here: the program's order is the same at all parties
-        self._pending.append((label, pending))
+        self._count += 1
+        self._pending.append((label, self._count, pending))
         if len(self._pending) > 64:
             self._settle_ready()
 
     def _settle_ready(self) -> None:
         """Fold in what has arrived, so that openings need not be kept to the end of the job."""
-        waiting = [(label, p) for label, p in self._pending if not p.ready]
-        for label, pending in self._pending:
+        waiting = [entry for entry in self._pending if not entry[2].ready]
+        for label, number, pending in self._pending:
             if pending.ready:
-                self._fold(label, pending)
+                self._fold(label, number, pending)
         self._pending = waiting
 
     def finish(self) -> dict[str, tuple[int, torch.Tensor]]:
         """{label: (K, SUMS sums mod 2^K as this party's summand)}; call when the job's rounds are over."""
-        for label, pending in self._pending:
-            self._fold(label, pending)
+        for label, number, pending in self._pending:
+            self._fold(label, number, pending)
         self._pending.clear()
         return {label: (bits, self.sums[label]) for label, bits in self.bits.items()}
 
-    def _fold(self, label: str, p: _Pending) -> None:
+    def _fold(self, label: str, number: int, p: _Pending) -> None:
         values = p.summand().reshape(-1)
-        # The coefficients are public coins: they decide what is detected, not what is learned.
+        # The coefficients are public coins: they decide what is detected, not what is learned. Each check has its own,
+        # by its number, so that an element which is outside in two of them cannot cancel itself.
         key = hashlib.sha256(b"mpc-ray range check" + self.job).digest()
-        words = torch.from_numpy(expand(key, p.role.site, p.role.k, 4 * values.numel()).view(np.int32))
+        words = torch.from_numpy(expand(key, number, 0, 4 * values.numel()).view(np.int32))
         total = subset_sums(values, words, SUMS) & ((1 << p.sum_bits) - 1)
         before = self.sums.get(label)
         self.sums[label] = total if before is None else (before + total) & ((1 << p.sum_bits) - 1)
