@@ -191,9 +191,3 @@ def shift_right_logical(x: Tensor, s: int) -> Tensor:
     """x >> s with zeros from the left, 0 <= s <= 63; same shape as x."""
     in_range("ring.shift_right_logical", "s", s, 0, 63)
     return x >> s & wrap((1 << (64 - s)) - 1)
-
-
-def shift_right_arithmetic(x: Tensor, s: int) -> Tensor:
-    """x >> s with copies of the sign from the left, 0 <= s <= 63; same shape as x."""
-    in_range("ring.shift_right_arithmetic", "s", s, 0, 63)
-    return x >> s

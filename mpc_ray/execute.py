@@ -139,8 +139,16 @@ class Executor:
             labels.append([label, bits])
         for i, (_, rows) in enumerate(trace):
             tensors[f"trace {i}"] = (rows.value + self._zero_share(i, rows.shape, "trace")).numpy()
-        report = self._report(header, output, labels, time.perf_counter() - started)
-        report["trace"] = [[place, rows.scale] for place, rows in trace]
+        counts = runtime.counts()
+        report = {
+            "ok": True,
+            "scale": output.scale,
+            "checks": labels,
+            "trace": [[place, rows.scale] for place, rows in trace],
+            "seconds": time.perf_counter() - started,
+            **counts,
+            "rounds": max(counts["rounds"], runtime.clock) + 1,  # and the answer to the client
+        }
         return Message(report, tensors)
 
     def _zero_share(self, step: int, shape: torch.Size, purpose: str = "output") -> torch.Tensor:
@@ -149,27 +157,6 @@ class Executor:
         me = self.runtime.me
         first, second = (draw(i % 3, purpose, ZERO_SHARE_ROLE, step, 0, tuple(shape)) for i in (me, me + 1))
         return first - second
-
-    def _report(
-        self, header: Mapping[str, Any], output: Summand, labels: list[Any], seconds: float
-    ) -> dict[str, Any]:
-        runtime = self.runtime
-        counts = runtime.channel.meter.snapshot()
-        return {
-            "ok": True,
-            "scale": output.scale,
-            "checks": labels,
-            "seconds": seconds,
-            "waiting": runtime.timing.waiting,
-            "compute": dict(runtime.timing.compute),
-            "compute_split": [[*key, seconds] for key, seconds in runtime.timing.compute_split.items()],
-            "rounds_split": [[*key, count] for key, count in runtime.timing.rounds_split.items()],
-            "rounds": max(counts["rounds"], runtime.clock) + 1,  # and the answer to the client
-            "bytes_sent": counts["bytes_sent"],
-            "bytes_sent_offline": counts["bytes_sent_offline"],
-            "unattributed": counts["unattributed"],
-            "split": [[e["layer"], e["label"], e["bytes"]] for e in counts["split"]],
-        }
 
 
 def model_shares(me: int, plan: EncoderPlan, take: Callable[[str], Shared | None]) -> ModelShares:

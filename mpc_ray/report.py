@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mpc_ray.channel import Message
@@ -16,9 +16,8 @@ class JobReport:
     """One job. ``bytes_sent`` holds three numbers, all phases, frame headers included, before TLS.
 
     ``seconds`` is the slowest party's time from shares to answer. ``split`` maps (layer, function) to bytes of all
-    three; ``compute`` maps a function to the seconds that the three together computed, ``compute_split`` the same by
-    (layer, function), ``rounds_split`` to the rounds in which a party sent for it; ``waiting`` is a party's mean time
-    in exchanges.
+    three; ``compute`` to the seconds that the three together computed, ``rounds_split`` to the rounds in which a party
+    sent for it; ``waiting`` is a party's mean time in exchanges.
     """
 
     batch: int
@@ -28,29 +27,25 @@ class JobReport:
     bytes_sent: tuple[int, int, int]
     bytes_sent_offline: tuple[int, int, int]
     split: dict[tuple[str, str], int]
-    compute: dict[str, float]
+    compute: dict[tuple[str, str], float]
+    rounds_split: dict[tuple[str, str], int]
     waiting: float
-    compute_split: dict[tuple[str, str], float] = field(default_factory=dict)
-    rounds_split: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def job_report(answers: Sequence[Message], batch: int, length: int) -> JobReport:
     """From the three answers of one job."""
     headers: list[dict[str, Any]] = [a.header for a in answers]
     split: dict[tuple[str, str], int] = {}
-    compute: dict[str, float] = {}
-    compute_split: dict[tuple[str, str], float] = {}
+    compute: dict[tuple[str, str], float] = {}
     rounds: dict[tuple[str, str], int] = {}
     for h in headers:
         for layer, label, count in h["split"]:
             key = (str(layer), str(label).split("/")[0])
             split[key] = split.get(key, 0) + int(count)
-        for function, seconds in h["compute"].items():
-            compute[function] = compute.get(function, 0.0) + float(seconds)
-        for layer, function, seconds in h.get("compute_split", ()):
+        for layer, function, seconds in h["compute"]:
             key = (str(layer), str(function))
-            compute_split[key] = compute_split.get(key, 0.0) + float(seconds)
-        for layer, function, count in h.get("rounds_split", ()):
+            compute[key] = compute.get(key, 0.0) + float(seconds)
+        for layer, function, count in h["rounds_split"]:
             key = (str(layer), str(function))
             rounds[key] = max(rounds.get(key, 0), int(count))
 
@@ -67,7 +62,6 @@ def job_report(answers: Sequence[Message], batch: int, length: int) -> JobReport
         bytes_sent_offline=three("bytes_sent_offline"),
         split=split,
         compute=compute,
-        compute_split=compute_split,
         rounds_split=rounds,
         waiting=sum(float(h["waiting"]) for h in headers) / 3,
     )
@@ -98,11 +92,7 @@ class Report:
 
     def seconds_by_function(self) -> dict[str, float]:
         """Computing seconds of all three parties together."""
-        total: dict[str, float] = {}
-        for job in self.jobs:
-            for function, seconds in job.compute.items():
-                total[function] = total.get(function, 0.0) + seconds
-        return total
+        return _by_function(j.compute for j in self.jobs)
 
     def rounds_by_function(self) -> dict[str, int]:
         """Rounds in which a party sent for the function; those that two functions share count for both."""
@@ -114,7 +104,7 @@ class Report:
 
     def seconds_by_layer(self) -> dict[str, dict[str, float]]:
         """layer → function → computing seconds of all three parties together."""
-        return _by_layer(j.compute_split for j in self.jobs)
+        return _by_layer(j.compute for j in self.jobs)
 
     def rounds_by_layer(self) -> dict[str, dict[str, int]]:
         """layer → function → rounds, as ``rounds_by_function``."""

@@ -27,7 +27,7 @@ from mpc_ray.config import Config
 from mpc_ray.errors import InputError, MpcError
 from mpc_ray.models import query
 from mpc_ray.models.weights import Array
-from mpc_ray.report import JobReport, job_report
+from mpc_ray.report import JobReport, Report, job_report
 from mpc_ray.session import Session
 
 
@@ -151,6 +151,7 @@ def measure(
         trust = session.trust
     if dump is not None:
         write_dump(dump, work, passes.output)
+    fastest = Report((passes.fastest,))
     return {
         "shape": shape.name,
         "layers": shape.layers,
@@ -165,8 +166,8 @@ def measure(
         "peak_rss_bytes": peak,
         **passes.error(work.expected),
         "embed_seconds": statistics.median(passes.share[1:]),
-        "bytes_by_function": by_function(passes.fastest),
-        "compute_seconds_by_function": passes.fastest.compute,
+        "bytes_by_function": fastest.bytes_by_function(),
+        "compute_seconds_by_function": fastest.seconds_by_function(),
         "trust": trust,
         "machine": {**machine(config.device), "load": load},
     }
@@ -182,11 +183,3 @@ def setup_json(config: Config) -> dict[str, Any]:
     """How the parties run."""
     names = ("protocol", "device", "launcher", "tls", "range_check", "threads")
     return {name: getattr(config, name) for name in names}
-
-
-def by_function(report: JobReport) -> dict[str, int]:
-    """Bytes of all three parties, largest first."""
-    total: dict[str, int] = {}
-    for (_, function), count in report.split.items():
-        total[function] = total.get(function, 0) + count
-    return dict(sorted(total.items(), key=lambda item: -item[1]))

@@ -85,19 +85,12 @@ class OpsExecutor:
             tensors[f"check {i}"] = ((total + self._zero_share(i, total.shape)) & ((1 << bits) - 1)).numpy()
             labels.append([label, bits])
         seconds = time.perf_counter() - started
-        counts = runtime.channel.meter.snapshot()
         said: dict[str, Any] = {
             "ok": True,
             "scale": output.scale,
             "checks": labels,
             "seconds": seconds,
-            "waiting": runtime.timing.waiting,
-            "compute": dict(runtime.timing.compute),
-            "rounds": counts["rounds"],
-            "bytes_sent": counts["bytes_sent"],
-            "bytes_sent_offline": counts["bytes_sent_offline"],
-            "unattributed": counts["unattributed"],
-            "split": [[entry["layer"], entry["label"], entry["bytes"]] for entry in counts["split"]],
+            **runtime.counts(),
         }
         return Message(said, tensors)
 

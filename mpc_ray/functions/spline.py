@@ -80,13 +80,19 @@ def fit_finest(
     degree: int,
     fractions: Sequence[int],
     scale: int,
+    relative: bool,
     used: tuple[float, float],
     flag_below: bool = False,
 ) -> Spline:
-    """The best of several ``fractions``, by relative error: more position bits cost coefficient bits."""
+    """As ``fit`` with the best of several ``fractions``: more position bits cost coefficient bits."""
     coefficients = _coefficients(f, window, degree)
-    made = [_rounded(f, window, coefficients, b, scale, True, used, flag_below) for b in fractions]
-    return min(made, key=lambda s: s.mean_error + s.max_error / 16)
+    made = [_rounded(f, window, coefficients, b, scale, relative, used, flag_below) for b in fractions]
+    return min(made, key=total_error)
+
+
+def total_error(spline: Spline) -> float:
+    """One number to choose by: the mean error, and a share of the largest."""
+    return spline.mean_error + spline.max_error / 16
 
 
 def _coefficients(f: Function, window: Window, degree: int) -> np.ndarray:
@@ -158,7 +164,6 @@ def _errors(
         value = _polynomial(tables, j.astype(np.int64), np.floor(v * 2.0**fraction), scale)
         error = np.abs(value - f(x)) / size
         mean += chance * error
-        maximum = max(
-            maximum, float(error[chance > 0.01].max())
-        )  # rarer than 1 in 100 counts in the mean alone
+        # What is rarer than 1 in 100 counts in the mean alone.
+        maximum = max(maximum, float(error[chance > 0.01].max()))
     return maximum, float(mean.mean())

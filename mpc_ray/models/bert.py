@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mpc_ray.protocols.blocks import Blocks
+from mpc_ray.protocols.blocks import ATTENTION_OUT, FFN_OUT, Blocks
 from mpc_ray.protocols.runtime import Protocol
 
 V = TypeVar("V")
@@ -15,8 +15,6 @@ Tap = Callable[[str, V], None]  # gets a place and the normalised rows there
 
 EMBEDDINGS = "embeddings"
 HEAD = "head"
-ATTENTION_OUT = "attention out"
-FFN_OUT = "ffn out"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mpc_ray.models.bert_float import activate, embedding_sum
 from mpc_ray.models.fold import Folded, FoldedLayer, centred
 from mpc_ray.models.pooling import unit_weights
 from mpc_ray.models.weights import Array, BertConfig, BertModel
+from mpc_ray.protocols.blocks import ATTENTION_OUT
 from mpc_ray.protocols.runtime import Protocol
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class FloatBlocks:
         self, a: torch.Tensor, h: torch.Tensor, layer: str, which: str
     ) -> Protocol[torch.Tensor]:
         w = self._layer(layer)
-        weight, bias = (w.out, w.out_bias) if which == bert.ATTENTION_OUT else (w.down, w.down_bias)
+        weight, bias = (w.out, w.out_bias) if which == ATTENTION_OUT else (w.down, w.down_bias)
         return self._norm(torch.cat([a, h], -1) @ torch.from_numpy(weight) + torch.from_numpy(bias))
         yield
 

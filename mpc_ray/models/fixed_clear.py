@@ -18,6 +18,7 @@ from mpc_ray.functions.plan import EXP_SCALE, FACTOR_BITS, NormPlan, SoftmaxPlan
 from mpc_ray.functions.spline import Spline
 from mpc_ray.models import bert
 from mpc_ray.models.plan import CONTEXT_SCALE, POOLED_SCALE, QUERY_KEY_SCALE, EncoderPlan, LayerPlan
+from mpc_ray.protocols.blocks import ATTENTION_OUT
 from mpc_ray.protocols.runtime import Protocol
 from mpc_ray.sharing.deal import Secret
 from mpc_ray.sharing.fixed import check_scale
@@ -77,7 +78,7 @@ class FixedBlocks:
 
     def residual_norm(self, a: Fixed, h: Fixed, layer: str, which: str) -> Protocol[Fixed]:
         _, plan = self._layer(layer)
-        first = which == bert.ATTENTION_OUT
+        first = which == ATTENTION_OUT
         name, scale, norm = (
             ("out", plan.out_scale, plan.attention_norm)
             if first

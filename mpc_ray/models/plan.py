@@ -15,7 +15,7 @@ import torch
 
 from mpc_ray.errors import ScaleError
 from mpc_ray.functions.plan import EXP_SCALE, LONGEST, NormPlan, SoftmaxPlan
-from mpc_ray.functions.spline import Function, Spline, fit, fit_finest
+from mpc_ray.functions.spline import Function, Spline, fit_finest, total_error
 from mpc_ray.functions.window import Window
 from mpc_ray.models.observed import LayerRange, NormRange, Observed, Span
 from mpc_ray.models.weights import BertConfig
@@ -215,18 +215,21 @@ def _row_spline(
     best: Spline | None = None
     for degree in (1, 2, 3):
         spline = fit_finest(
-            f, window, degree=degree, fractions=(6, 7, 8), scale=out_scale, used=used, flag_below=flag_below
+            f,
+            window,
+            degree=degree,
+            fractions=(6, 7, 8),
+            scale=out_scale,
+            relative=True,
+            used=used,
+            flag_below=flag_below,
         )
-        if best is None or _total_error(spline) < 0.9 * _total_error(best):
+        if best is None or total_error(spline) < 0.9 * total_error(best):
             best = spline
         if best.mean_error <= ROW_ERROR:
             break
     assert best is not None
     return best
-
-
-def _total_error(spline: Spline) -> float:
-    return spline.mean_error + spline.max_error / 16
 
 
 def _activation(where: str, name: str, seen: Span) -> tuple[int, Spline]:
@@ -236,9 +239,8 @@ def _activation(where: str, name: str, seen: Span) -> tuple[int, Spline]:
     windows take up to 12 bits (above 10 a distributed point function each), and then wider cells.
     """
     seen = _widened(seen)
-    width = max(
-        4, math.ceil(math.log2(2 * max(seen[1] - seen[0], 1.0)))
-    )  # narrower: its check could miss 2^63 away
+    # At least 16 units: the check of a narrower window could miss an argument half the ring away.
+    width = max(4, math.ceil(math.log2(2 * max(seen[1] - seen[0], 1.0))))
     scale = min(55, 62 - width)
     n = min(width + 2, WIDEST_BITS)
     if name == "relu":
@@ -247,11 +249,15 @@ def _activation(where: str, name: str, seen: Span) -> tuple[int, Spline]:
     low = math.floor((seen[0] + seen[1] - math.ldexp(1.0, width)) / 2 / cell) * cell
     window = Window(low, n, width + scale - n, scale)
     prove_fits(f"{where}: window", window.width, scale, 63)
-    made = [
-        fit(ACTIVATIONS[name], window, degree=2, fraction=b, scale=ACTIVATION_SCALE, used=seen)
-        for b in (10, 11, 12)
-    ]
-    return scale, min(made, key=_total_error)
+    return scale, fit_finest(
+        ACTIVATIONS[name],
+        window,
+        degree=2,
+        fractions=(10, 11, 12),
+        scale=ACTIVATION_SCALE,
+        relative=False,
+        used=seen,
+    )
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:

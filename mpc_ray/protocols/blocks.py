@@ -13,6 +13,9 @@ from mpc_ray.protocols.runtime import Protocol as Rounds
 
 V = TypeVar("V")
 
+ATTENTION_OUT = "attention out"  # the two places of a layer that a norm follows
+FFN_OUT = "ffn out"
+
 
 class Blocks(Protocol[V]):
     """``layer`` names the place ("embeddings", "layer 0", "head"); weights and plans are found by it."""

@@ -47,20 +47,18 @@ class Arrival:
 
 @dataclass
 class Timing:
-    """Seconds spent computing, by function and by (layer, function), and waiting for peers; rounds with messages.
+    """By (layer, function): seconds spent computing, and rounds with messages; seconds spent waiting for peers.
 
     A round in which two functions sent counts for both.
     """
 
-    compute: dict[str, float] = field(default_factory=dict)
-    compute_split: dict[tuple[str, str], float] = field(default_factory=dict)
-    rounds_split: dict[tuple[str, str], int] = field(default_factory=dict)
+    compute: dict[tuple[str, str], float] = field(default_factory=dict)
+    rounds: dict[tuple[str, str], int] = field(default_factory=dict)
     waiting: float = 0.0
 
     def add(self, layer: str, function: str, seconds: float) -> None:
         """Seconds that ``function`` computed in ``layer``."""
-        self.compute[function] = self.compute.get(function, 0.0) + seconds
-        self.compute_split[layer, function] = self.compute_split.get((layer, function), 0.0) + seconds
+        self.compute[layer, function] = self.compute.get((layer, function), 0.0) + seconds
 
 
 class Runtime:
@@ -123,7 +121,7 @@ class Runtime:
         started = time.perf_counter()
         clock = self.clock
         for key in self._sending:
-            self.timing.rounds_split[key] = self.timing.rounds_split.get(key, 0) + 1
+            self.timing.rounds[key] = self.timing.rounds.get(key, 0) + 1
         self._sending = set()
         for peer in self.peers:
             if self._out[peer]:
@@ -138,6 +136,20 @@ class Runtime:
                     arrival.ready = True
                 self._in[peer] = []
         self.timing.waiting += time.perf_counter() - started
+
+    def counts(self) -> dict[str, Any]:
+        """What the job cost this party, as its answer says it (``mpc_ray.report`` reads it)."""
+        counts = self.channel.meter.snapshot()
+        return {
+            "waiting": self.timing.waiting,
+            "compute": [[*key, seconds] for key, seconds in self.timing.compute.items()],
+            "rounds_split": [[*key, count] for key, count in self.timing.rounds.items()],
+            "rounds": counts["rounds"],
+            "bytes_sent": counts["bytes_sent"],
+            "bytes_sent_offline": counts["bytes_sent_offline"],
+            "unattributed": counts["unattributed"],
+            "split": [[entry["layer"], entry["label"], entry["bytes"]] for entry in counts["split"]],
+        }
 
     def run(self, protocol: Protocol[T]) -> T:
         """Run a protocol to its end, a round at each of its yields."""

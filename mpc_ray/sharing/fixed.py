@@ -10,7 +10,6 @@ import torch
 
 from mpc_ray.errors import InputError, ScaleError
 
-RING_BITS = 64
 PRODUCT_BITS = 62  # an opened product z must satisfy |z| < 2^62 for the exact truncation
 
 

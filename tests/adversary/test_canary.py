@@ -111,7 +111,7 @@ def test_an_answers_header_holds_counts_and_names_only(after: tuple[Parties, lis
         json.dumps(answer.header)
         assert set(answer.header) <= {
             "ok", "scale", "checks", "seconds", "waiting", "compute", "rounds", "bytes_sent",
-            "bytes_sent_offline", "unattributed", "split", "trace", "compute_split", "rounds_split",
+            "bytes_sent_offline", "unattributed", "split", "trace", "rounds_split",
         }  # fmt: skip
         numbers = [x for x in _leaves(answer.header) if isinstance(x, int | float)]
         assert max(numbers) < 1e8  # a share's numbers are near 2^63

@@ -77,7 +77,8 @@ def outcome(texts: int = 3, layers: int = 2, drift: float = 0.0, shadow: bool = 
         bytes_sent=(10, 20, 30),
         bytes_sent_offline=(0, 0, 0),
         split=split,
-        compute={"activation": 1.5, "softmax": 0.03},
+        compute={("layer 0", "activation"): 1.5, ("layer 0", "softmax"): 0.03},
+        rounds_split={},
         waiting=0.5,
     )
     setting = Setting(

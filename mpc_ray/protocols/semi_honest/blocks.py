@@ -13,6 +13,7 @@ import torch
 
 from mpc_ray.functions.plan import NormPlan, SoftmaxPlan
 from mpc_ray.functions.spline import Spline
+from mpc_ray.protocols.blocks import ATTENTION_OUT
 from mpc_ray.protocols.runtime import Protocol, Runtime, together
 from mpc_ray.protocols.semi_honest.elementary import evaluate
 from mpc_ray.protocols.semi_honest.norm import normalise, scaled_rows
@@ -103,9 +104,7 @@ class SemiHonestBlocks:
         """4 rounds."""
         shares = self.model.layers[layer]
         linear, plan = (
-            (shares.out, shares.attention_norm)
-            if which == "attention out"
-            else (shares.down, shares.ffn_norm)
+            (shares.out, shares.attention_norm) if which == ATTENTION_OUT else (shares.down, shares.ffn_norm)
         )
         b, n, width = h.shape
         z = linear.apply(_rows(a), _rows(h))

@@ -83,9 +83,8 @@ class RangeChecks:
     def _append(self, label: str, pending: _Pending) -> None:
         if self.bits.get(label, pending.sum_bits) != pending.sum_bits:
             label = f"{label} ({pending.sum_bits} bits)"
-        self.bits.setdefault(
-            label, pending.sum_bits
-        )  # named here: the program's order is the same at all parties
+        # Named here and not when it is folded: the program's order is the same at all parties.
+        self.bits.setdefault(label, pending.sum_bits)
         self._count += 1
         self._pending.append((label, self._count, pending))
         if len(self._pending) > 64:
