@@ -87,3 +87,40 @@ class PlacementError(MpcError):
     """The cluster cannot hold the three parties."""
 
     exit_code = 6
+
+
+class SealError(MpcError):
+    """Sealed bytes that do not open: another key's, another job's or party's, or changed on the way."""
+
+    exit_code = 5
+
+
+class AuthorisationError(MpcError):
+    """A job authorisation that is malformed, expired, not signed by an enrolled key, or used before.
+
+    ``code`` says which, in a word for machines (``expired``, ``unknown_key``, ``bad_signature``, ``replayed`` …).
+    """
+
+    exit_code = 5
+
+    def __init__(self, cause: str, *, remedy: str = "", code: str = "unauthorised") -> None:
+        super().__init__(cause, remedy=remedy)
+        self.code = code
+
+
+class Refused(AuthorisationError):
+    """An authorisation that is genuine, but asks for what the policy forbids (``code``: purpose, jurisdiction …)."""
+
+
+class Unavailable(MpcError):
+    """Nobody can take this job now, though it may succeed later. ``retry_after_s`` is a hint in seconds."""
+
+    exit_code = 5
+
+    def __init__(self, cause: str, *, remedy: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(cause, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Unavailable):
+    """Queues are full, or a quota is used up: the caller should slow down."""
