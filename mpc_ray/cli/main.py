@@ -18,6 +18,7 @@ from mpc_ray.cli.demo import demo
 from mpc_ray.cli.doctor import doctor
 from mpc_ray.cli.embed import embed
 from mpc_ray.cli.output import begin, fail, stopped
+from mpc_ray.cli.supervise import supervise
 
 EXIT_CODES = " · ".join(
     (
@@ -46,6 +47,9 @@ app = typer.Typer(
 app.command(epilog=EXIT_CODES)(demo)
 app.command(epilog=EXIT_CODES)(embed)
 app.command(epilog=EXIT_CODES)(doctor)
+app.command(
+    epilog=EXIT_CODES, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)(supervise)
 app.add_typer(bench.app, name="bench")
 
 
