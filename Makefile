@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench test-gpu clean
+.PHONY: help venv demo test lint format wheel bench test-gpu clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -54,6 +54,10 @@ lint: $(STAMP) ## Check style, types and who imports whom
 
 format: $(STAMP) ## Let ruff rewrite the sources
 	@$(BIN)/ruff check --fix --output-format concise . || true; $(BIN)/ruff format .
+
+# What lies in build/ from an older version would get into the wheel.
+wheel: $(STAMP) ## Build the package that `ray up` sends to machines, into dist/
+	@rm -rf build dist; $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .; rm -rf build; ls dist
 
 bench: $(STAMP) ## Measure one MiniLM pass on this machine
 	@$(BIN)/mpc-ray bench encoder --shape minilm --seq 128 --batch 1 $(ARGS)

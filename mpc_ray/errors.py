@@ -124,3 +124,9 @@ class Unavailable(MpcError):
 
 class Overloaded(Unavailable):
     """Queues are full, or a quota is used up: the caller should slow down."""
+
+
+class DeadlineExceeded(MpcError):
+    """The time that the caller gave for this job is over. It may have been computed, or not."""
+
+    exit_code = 5

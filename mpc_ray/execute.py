@@ -1,8 +1,9 @@
 """What a party runs for its client under semi_honest_3pc: load a model's shares, run jobs on them, forget them.
 
 A party sees of a job: which model, batch and padded length, whether keys are masked, and its shares. Its answer holds
-its summand of the output and of the range checks, each blinded by a zero share, and counts. In shadow mode, if the
-client asks, also its summands of every layer's rows: whoever reads them all reads the hidden states.
+its summand of the output and of the range checks, each blinded by a zero share, and counts. A run may hold jobs of
+several clients (``mpc_ray.parcels``): each is answered for its own texts alone. In shadow mode, if the client asks,
+also its summands of every layer's rows: whoever reads them all reads the hidden states.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpc_ray import parcels
 from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.link import Message
 from mpc_ray.correlation.prf import Correlation
 from mpc_ray.correlation.seeds import agree
-from mpc_ray.errors import ConfigError, DeviceError, HelloMismatch, InputError, ModelError
+from mpc_ray.errors import ConfigError, DeviceError, HelloMismatch, ModelError
 from mpc_ray.functions.plan import exp_digest
 from mpc_ray.kernels.warm import warm
 from mpc_ray.models import bert
@@ -30,10 +32,8 @@ from mpc_ray.models.plan import (
     BUCKET_LOG,
     CONTEXT_SCALE,
     HIDDEN_SCALE,
-    POOL_SCALE,
     POOLED_SCALE,
     QUERY_KEY_SCALE,
-    SCORE_SCALE,
     EncoderPlan,
 )
 from mpc_ray.models.record import digest, from_record
@@ -41,11 +41,11 @@ from mpc_ray.protocols.runtime import Protocol, Runtime
 from mpc_ray.protocols.semi_honest.blocks import LayerShares, ModelShares, SemiHonestBlocks
 from mpc_ray.protocols.semi_honest.product import Linear
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
-from mpc_ray.sharing.deal import receive, receive_one_by_one
+from mpc_ray.sharing.deal import receive_one_by_one
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
-JOB_BYTES = 1 << 30  # of one summand of a job's input
+JOB_BYTES = 1 << 30  # of one summand of the input of all jobs of a run
 ZERO_SHARE_ROLE = 3  # a role of its own, so that no other stream can coincide
 
 
@@ -95,14 +95,18 @@ class Executor:
         return Message({"ok": True})
 
     def run(self, message: Message) -> Message:
-        """One job: ``program`` "embedding" or "hidden" over the client's shares of embedded rows.
+        """One job, or one of several clients (``batch``, ``mpc_ray.parcels``): ``output`` "embedding" or "hidden" over
+        shares of embedded rows.
+
+        Of several jobs each has its own rows of the output and its own range checks in the answer, blinded by zero
+        shares of their own. Rounds are paid once; bytes are those of one job of as many texts.
 
         Raises ModelError if the model is not loaded, InputError for shares of another shape or scale, ConfigError for a
         trace that this party does not allow.
         """
         header: Mapping[str, Any] = message.header
-        trace: list[tuple[str, Summand]] = []
-        if header.get("trace") and not self.allow_trace:
+        several = "batch" in header
+        if header.get("trace") and (several or not self.allow_trace):
             raise ConfigError(
                 "the client asks for every layer's rows, which this party does not give away",
                 remedy="start the session with shadow=True, if the client owns the model",
@@ -111,19 +115,19 @@ class Executor:
         if model is None:
             raise ModelError(f"model {str(header['model'])[:40]} is not loaded", remedy="load it first")
         runtime = self.runtime
-        inputs = receive(runtime.me, header, message.tensors, JOB_BYTES)
         program = bert.Program(
             len(model.plan.layers),
             model.plan.embedding_norm is not None and not header.get("normalised"),
             str(header["output"]),
         )
-        _check_inputs(model.plan, program, inputs)
+        inputs, texts = parcels.take(runtime.me, model.plan, program, message, JOB_BYTES)
         job = bytes.fromhex(header["job"])
         started = time.perf_counter()
         runtime.begin(job, int(header.get("attempt", 0)))
         runtime.clock = 1  # the client's message was the first of the chain
-        checks = RangeChecks(job, bool(header.get("range_check", True)))
+        checks = RangeChecks(job, bool(header.get("range_check", True)), texts)
         blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
+        trace: list[tuple[str, Summand]] = []
 
         def tap(place: str, rows: Shared) -> None:
             if header.get("trace"):
@@ -131,32 +135,40 @@ class Executor:
 
         output = runtime.run(bert.encode(blocks, program, inputs["x"], self.progress, tap))
         assert isinstance(output, Summand)
-        tensors = {"output": (output.value + self._zero_share(0, output.value.shape)).numpy()}
-        labels = []
-        for i, (label, (bits, total)) in enumerate(checks.finish().items()):
-            blinded = total + self._zero_share(i + 1, total.shape)
-            tensors[f"check {i}"] = (blinded & ((1 << bits) - 1)).numpy()
-            labels.append([label, bits])
+        found = checks.finish()
+        labels = [[label, bits] for label, (bits, _) in found.items()]
+        sums = [
+            self._blinded(i + 1, total) & ((1 << bits) - 1) for i, (bits, total) in enumerate(found.values())
+        ]
+        tensors = parcels.parts(
+            several, texts, self._blinded(0, output.value).numpy(), [total.numpy() for total in sums]
+        )
         for i, (_, rows) in enumerate(trace):
-            tensors[f"trace {i}"] = (rows.value + self._zero_share(i, rows.shape, "trace")).numpy()
+            tensors[f"trace {i}"] = self._blinded(i, rows.value, "trace").numpy()
         counts = runtime.counts()
-        report = {
-            "ok": True,
-            "scale": output.scale,
-            "checks": labels,
-            "trace": [[place, rows.scale] for place, rows in trace],
+        report: dict[str, Any] = {"ok": True, "scale": output.scale}
+        if several:
+            report["jobs"] = [{"texts": count, "checks": labels} for count in texts]
+        else:
+            report |= {"checks": labels, "trace": [[place, rows.scale] for place, rows in trace]}
+        report |= {
             "seconds": time.perf_counter() - started,
             **counts,
             "rounds": max(counts["rounds"], runtime.clock) + 1,  # and the answer to the client
         }
         return Message(report, tensors)
 
-    def _zero_share(self, step: int, shape: torch.Size, purpose: str = "output") -> torch.Tensor:
-        """α_i = F(S_i) - F(S_{i+1}): the three add up to zero, any two are uniform."""
+    def _blinded(self, step: int, value: torch.Tensor, purpose: str = "output") -> torch.Tensor:
+        """``value`` + α_i, α_i = F(S_i) - F(S_{i+1}): the three add up to zero, any two are uniform.
+
+        Every element has a zero share of its own, so parts of the result are as blind as the whole.
+        """
         draw = self.runtime.correlation.int64
         me = self.runtime.me
-        first, second = (draw(i % 3, purpose, ZERO_SHARE_ROLE, step, 0, tuple(shape)) for i in (me, me + 1))
-        return first - second
+        first, second = (
+            draw(i % 3, purpose, ZERO_SHARE_ROLE, step, 0, tuple(value.shape)) for i in (me, me + 1)
+        )
+        return value + (first - second)
 
 
 def model_shares(me: int, plan: EncoderPlan, take: Callable[[str], Shared | None]) -> ModelShares:
@@ -220,35 +232,4 @@ def _compare(runtime: Runtime, own: bytes) -> Protocol[None]:
         if arrival.bytes().tobytes() != own:
             raise HelloMismatch(
                 f"party {peer} was given another public record of the model", remedy="share the model again"
-            )
-
-
-def _check_inputs(plan: EncoderPlan, program: bert.Program, inputs: Mapping[str, Shared]) -> None:
-    x = inputs.get("x")
-    if x is None or len(x.shape) != 3 or x.shape[2] != plan.hidden or 0 in x.shape:
-        found = None if x is None else tuple(x.shape)
-        raise InputError(
-            f"embedded rows have shape {found}, not (batch, length, {plan.hidden})", remedy="share them anew"
-        )
-    b, n, _ = x.shape
-    if n not in plan.reciprocals:
-        raise InputError(
-            f"no plan for a padded length of {n}", remedy=f"pad to one of {sorted(plan.reciprocals)}"
-        )
-    scale = (
-        plan.embedding_norm.centre_scale if program.embedding_norm and plan.embedding_norm else HIDDEN_SCALE
-    )
-    wanted = {"x": (x.shape, scale), "mask": ((b, n), SCORE_SCALE), "pooling": ((b, 1, n), POOL_SCALE)}
-    if program.output not in ("embedding", "hidden"):
-        raise InputError(f"unknown output {program.output[:40]!r}", remedy="one of: embedding, hidden")
-    if program.output == "embedding" and "pooling" not in inputs:
-        raise InputError("an embedding needs the client's shares of pooling weights", remedy="share them too")
-    for name, value in inputs.items():
-        if name not in wanted or (tuple(value.shape), value.scale) != (
-            tuple(wanted[name][0]),
-            wanted[name][1],
-        ):
-            raise InputError(
-                f"{name[:40]}: shape {tuple(value.shape)} at scale {value.scale} does not fit",
-                remedy="share it anew",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -24,12 +25,11 @@ from mpc_ray.models.export import Export, export_encoder
 from mpc_ray.models.fold import Folded, fold
 from mpc_ray.models.load import load_bert
 from mpc_ray.models.shadow import Drift, ShadowReport, drifts, float_rows, merged
-from mpc_ray.models.tokenize import group_by_bucket
+from mpc_ray.models.tokenize import batches
 from mpc_ray.models.weights import Array, BertModel
 from mpc_ray.report import JobReport, Report, job_report
-from mpc_ray.sharing.deal import Secret
+from mpc_ray.sharing.parcel import Secret
 
-BATCH_TOKENS = 512  # padded tokens in one job: bounds a party's memory
 DEMO_MODEL = "all-MiniLM-L6-v2"
 
 
@@ -93,18 +93,15 @@ class Model:
         reports: list[JobReport] = []
         traced: list[tuple[Drift, ...]] = []
         self.drift = None
-        for length, members in group_by_bucket([len(row) for row in rows], self._lengths, limit=top).items():
-            size = max(1, BATCH_TOKENS // length)
-            for start in range(0, len(members), size):
-                chosen = members[start : start + size]
-                batch = [rows[i] for i in chosen]
-                shared = query.embedding_secrets(self.bert, self.export, batch, length)
-                answers = self._session.run(self._job(shared, "embedding"))
-                if self._session.config.shadow:
-                    traced.append(self._drifts(answers, batch, length))
-                    self.drift = merged(traced, query.outside(answers))
-                out[chosen] = query.embeddings(self.bert, batch, answers)
-                reports.append(job_report(answers, len(chosen), length))
+        for length, chosen in batches([len(row) for row in rows], self._lengths, limit=top):
+            batch = [rows[i] for i in chosen]
+            shared = query.embedding_secrets(self.bert, self.export, batch, length)
+            answers = self._session.run(self._job(shared, "embedding"))
+            if self._session.config.shadow:
+                traced.append(self._drifts(answers, batch, length))
+                self.drift = merged(traced, query.outside(answers))
+            out[chosen] = query.embeddings(self.bert, batch, answers)
+            reports.append(job_report(answers, len(chosen), length))
         self.report = Report(tuple(reports))
         return out
 
@@ -152,9 +149,22 @@ class Model:
         return fold(self.bert.encoder, self.bert.embeddings.norm_gain, self.bert.embeddings.norm_bias)
 
 
-def load(session: Parties, path: str | os.PathLike[str], texts: Sequence[str] | None = None) -> Model:
-    """Import, calibrate (or find a stored calibration), plan, share. ``texts``: the user's own, for calibration too."""
-    progress = session.progress
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A model imported, calibrated and planned: all but shared."""
+
+    bert: BertModel
+    export: Export
+    lengths: tuple[int, ...]
+
+
+def prepare(
+    path: str | os.PathLike[str],
+    buckets: Sequence[int],
+    texts: Sequence[str] | None = None,
+    progress: Callable[[str, float], None] = lambda what, part: None,
+) -> Prepared:
+    """Import, calibrate (or find a stored calibration), plan. ``texts``: the user's own, for calibration too."""
     progress("importing the model", 0.0)
     bert = load_bert(model_folder(path))
     observed = observed_for(
@@ -163,7 +173,7 @@ def load(session: Parties, path: str | os.PathLike[str], texts: Sequence[str] | 
         progress=lambda done, total: progress("calibrating (once for a model)", done / total),
     )
     progress("fitting tables", 0.0)
-    lengths = bucket_lengths(session.config.buckets, bert.config.max_positions)
+    lengths = bucket_lengths(buckets, bert.config.max_positions)
     export = export_encoder(
         bert.encoder,
         observed,
@@ -172,8 +182,15 @@ def load(session: Parties, path: str | os.PathLike[str], texts: Sequence[str] | 
         bias=bert.embeddings.norm_bias,
         normalize=bert.normalize,
     )
+    return Prepared(bert, export, lengths)
+
+
+def load(session: Parties, path: str | os.PathLike[str], texts: Sequence[str] | None = None) -> Model:
+    """``prepare`` and share with the session's parties."""
+    progress = session.progress
+    prepared = prepare(path, session.config.buckets, texts, progress)
     progress("sharing the model", 0.0)
-    model = Model(session, bert, export, lengths)
+    model = Model(session, prepared.bert, prepared.export, prepared.lengths)
     progress("sharing the model", 1.0)
     return model
 

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Three parties share the test machine's cores: one compute thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What telemetry would drop and count is an error here, in every process that a test starts.
+os.environ["MPC_TEST_STRICT_TELEMETRY"] = "1"
 
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True, print_blob=True)

@@ -106,6 +106,7 @@ def test_ci_stops_at_the_first_failure(tmp_path: Path) -> None:
     assert os.access(script, os.X_OK)
     (tmp_path / "make").write_text('#!/bin/sh\necho "ran $1"; [ "$1" != lint ]\n')
     (tmp_path / "make").chmod(0o755)
+    (tmp_path / "apt-get").symlink_to("/bin/true")  # this is no reason to install anything
     environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     answer = subprocess.run(
         ["bash", str(script)], env=environ, capture_output=True, text=True, check=False, timeout=60
@@ -126,20 +127,6 @@ def test_ci_stops_at_the_first_failure(tmp_path: Path) -> None:
         "ran test",
     ]
     assert ".ci/run: passed" in answer.stdout
-
-
-def test_cluster_file_fits_rays_schema() -> None:
-    util = pytest.importorskip("ray.autoscaler._private.util")
-    config = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
-    util.validate_config(util.prepare_config(config))
-    kinds = config["available_node_types"].values()
-    assert sorted(kind["labels"]["party"] for kind in kinds) == ["0", "1", "2"]
-    assert {frozenset(kind["labels"]) for kind in kinds} == {frozenset({"party", "region", "trust"})}
-    starts = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
-    assert all("RAY_AUTH_MODE=token" in line for line in starts if "ray start" in line)
-    config["available_node_types"]["party-0"]["labels"]["party"] = 0
-    with pytest.raises(Exception, match="is not of type 'string'"):
-        util.validate_config(util.prepare_config(config))
 
 
 def test_makefile_names_no_registry() -> None:

@@ -26,8 +26,8 @@ from mpc_ray.models.plan import (
     plan_encoder,
 )
 from mpc_ray.models.weights import Array, BertConfig
-from mpc_ray.sharing.deal import Secret
-from mpc_ray.sharing.fixed import encode
+from mpc_ray.sharing.integers import to_integers
+from mpc_ray.sharing.parcel import Secret
 
 Size = tuple[int, ...]
 PRODUCT_SCALE = 2 * RESULT_SCALE
@@ -101,7 +101,7 @@ def _negative(op: str, size: Size) -> Case:
 
 def _maximum(op: str, size: Size) -> Case:
     secret = _secret(_normal(size), RESULT_SCALE)
-    x = np.ldexp(secret.value.numpy().astype(np.float64), -RESULT_SCALE)  # ties by the shared values
+    x = np.ldexp(secret.value.astype(np.float64), -RESULT_SCALE)  # ties by the shared values
     expected = x.max(-1) if op == "maximum" else x.argmax(-1).astype(np.float64)
     return Case(op, size, op, {"x": secret}, _plan(), expected)
 
@@ -208,7 +208,7 @@ def _plan(
 
 
 def _secret(x: Array, scale: int) -> Secret:
-    return Secret(encode(x, scale, name="bench"), scale)
+    return Secret(to_integers(x, scale, name="bench"), scale)
 
 
 def _normal(size: Size) -> Array:

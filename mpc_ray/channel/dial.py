@@ -29,12 +29,18 @@ def dial_party(
     identity: Identity,
     hello: Hello,
     *,
+    kind: Kind = Kind.CLIENT,
+    index: int = 0,
+    preamble: bytes = b"",
+    uri: str = "",
     timeout: float = 10.0,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Link:
-    """A client's link to ``party``. Retries until ``timeout`` (s) if nobody listens yet.
+    """A link to ``party``. Retries until ``timeout`` (s) if nobody listens yet.
 
-    Raises ``PeerLost``, ``CertificateError``, ``HelloMismatch``, ``ChannelError``.
+    ``kind`` and ``index`` are what we are; ``preamble`` goes before TLS, where one port serves many sessions; with
+    ``uri`` the party's certificate must carry that URI as well as its name. Raises ``PeerLost``,
+    ``CertificateError``, ``HelloMismatch``, ``ChannelError``.
     """
     context = client_context(identity)
     end = time.monotonic() + timeout
@@ -42,8 +48,8 @@ def dial_party(
     streams = []
     try:
         for direction in Direction:
-            ours = Greeting(hello, Kind.CLIENT, 0, direction, token)
-            streams.append(dial(party, address, context, ours, end, timeout))
+            ours = Greeting(hello, kind, index, direction, token)
+            streams.append(dial(party, address, context, ours, end, timeout, preamble=preamble, uri=uri))
     except BaseException:
         for stream in streams:
             stream.shutdown()
@@ -55,10 +61,18 @@ def dial_party(
 
 
 def dial(
-    party: int, address: Address, context: ssl.SSLContext, ours: Greeting, end: float, timeout: float
+    party: int,
+    address: Address,
+    context: ssl.SSLContext,
+    ours: Greeting,
+    end: float,
+    timeout: float,
+    *,
+    preamble: bytes = b"",
+    uri: str = "",
 ) -> TlsStream:
     """One welcomed connection to ``party``. Dials again while nobody answers or the acceptor hangs up
-    without a word.
+    without a word: a port that serves many sessions does so for one that it does not know yet.
     """
     peer = f"party {party}"
     place = f"{address[0]}:{address[1]}"
@@ -66,7 +80,10 @@ def dial(
         try:
             sock = _connect(address, end)
             try:
-                return _introduce(sock, party, context, ours, end)
+                if preamble:
+                    sock.settimeout(remaining(end))
+                    sock.sendall(preamble)
+                return _introduce(sock, party, context, ours, end, uri)
             except BaseException:
                 sock.close()
                 raise
@@ -109,11 +126,17 @@ def _connect(address: Address, end: float) -> socket.socket:
 
 
 def _introduce(
-    sock: socket.socket, party: int, context: ssl.SSLContext, ours: Greeting, end: float
+    sock: socket.socket, party: int, context: ssl.SSLContext, ours: Greeting, end: float, uri: str
 ) -> TlsStream:
     """TLS and HELLO on a fresh socket."""
     peer = f"party {party}"
     stream = TlsStream(sock, context, f"party-{party}", end)
+    if uri and uri not in stream.uris():
+        shown = ", ".join(stream.uris()) or "nobody in particular"
+        raise CertificateError(
+            f"{peer}: its certificate is {shown}'s, not {uri}'s",
+            remedy="check the addresses in the directory",
+        )
     stream.send((memoryview(hello_wire.pack(ours)),), end)
     data = memoryview(bytearray(hello_wire.HELLO_BYTES))
     try:
@@ -126,6 +149,11 @@ def _introduce(
             f"{peer}: our certificate is not {ours.name}'s",
             remedy=f"start {ours.peer} with {ours.name}'s certificate",
         )
+    if theirs.answer is Answer.KIND_REFUSED:
+        raise ChannelError(
+            f"{peer}: that port is not for a {ours.kind.name.lower()}",
+            remedy="check the address: a party endpoint has one port for its peers and one for gateways",
+        )
     if theirs.answer is Answer.TAKEN:
         raise ChannelError(
             f"{peer}: already has a connection with {ours.peer}",
@@ -135,5 +163,5 @@ def _introduce(
         raise ChannelError(
             f"{peer}: introduces itself as {theirs.peer}", remedy="check the parties' addresses"
         )
-    hello_wire.compare(ours.hello, theirs.hello, peer, with_client=ours.kind is Kind.CLIENT)
+    hello_wire.compare(ours.hello, theirs.hello, peer, with_client=ours.kind is not Kind.PARTY)
     return stream

@@ -8,8 +8,14 @@ the fields for model and calibration are ``UNSTATED`` at every party; the digest
 the windows and scales that calibration chose, is compared in one round at ``load``, and a difference is a
 ``HelloMismatch`` there.
 
-It travels inside TLS. The name it claims (``party-1``, ``client``) must be the one in the certificate; the
-claim alone is believed nowhere. One listening port serves parties and clients: ``kind`` tells them apart.
+It travels inside TLS. The name it claims (``party-1``, ``client``, ``gateway``) must be the one in the
+certificate; the claim alone is believed nowhere. One listening port may serve several kinds: ``kind`` tells them
+apart.
+
+Where one port serves many sessions, a *preamble* goes before TLS, in the clear: it names the session, so that the
+connection can be handed to the process that holds it. It only routes; HELLO compares the session again inside TLS.
+
+    magic 4 · version 1 · pad 3 · session 16
 """
 
 from __future__ import annotations
@@ -25,6 +31,9 @@ MAGIC = b"MPCH"
 FORMAT = 1
 _HELLO = struct.Struct("<4sBBBBB3x16s16s160s")
 HELLO_BYTES = _HELLO.size
+_PREAMBLE = struct.Struct("<4sB3x16s")
+_PREAMBLE_MAGIC = b"MPCS"
+PREAMBLE_BYTES = _PREAMBLE.size
 UNSTATED = bytes(32)
 """A digest that is not stated, as the model's and the calibration's always are. Between parties it must still
 be equal.
@@ -45,6 +54,10 @@ class Kind(IntEnum):
 
     PARTY = 0
     CLIENT = 1
+    GATEWAY = 2
+
+
+_NAMES = {Kind.CLIENT: "client", Kind.GATEWAY: "gateway"}
 
 
 class Direction(IntEnum):
@@ -60,6 +73,7 @@ class Answer(IntEnum):
     WELCOME = 0
     NAME_REFUSED = 1
     TAKEN = 2
+    KIND_REFUSED = 3
 
 
 @dataclass(frozen=True)
@@ -115,16 +129,31 @@ class Greeting:
     @property
     def name(self) -> str:
         """The name that the certificate must carry."""
-        return "client" if self.kind is Kind.CLIENT else f"party-{self.index}"
+        return _NAMES.get(self.kind) or f"party-{self.index}"
 
     @property
     def peer(self) -> str:
         """The same, as people read it in errors."""
-        return "client" if self.kind is Kind.CLIENT else f"party {self.index}"
+        return _NAMES.get(self.kind) or f"party {self.index}"
 
     def answered(self, answer: Answer) -> Greeting:
         """This greeting with another verdict."""
         return replace(self, answer=answer)
+
+
+def preamble(session: bytes) -> bytes:
+    """The 24 bytes before TLS that say for which session (16 bytes) a connection is."""
+    if len(session) != 16:
+        raise ChannelError("a session is named by 16 bytes")
+    return _PREAMBLE.pack(_PREAMBLE_MAGIC, FORMAT, session)
+
+
+def session_of(data: bytes | bytearray | memoryview, peer: str) -> bytes:
+    """The session that a preamble names. ``HelloMismatch`` if it is none, or of another format."""
+    magic, wire_format, session = _PREAMBLE.unpack(data)
+    if magic != _PREAMBLE_MAGIC or wire_format != FORMAT:
+        raise HelloMismatch(f"{peer}: does not begin with a preamble", remedy=_REMEDIES["version"])
+    return bytes(session)
 
 
 def digest(*parts: bytes) -> bytes:

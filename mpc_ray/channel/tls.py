@@ -83,8 +83,15 @@ class TlsStream:
 
     def names(self) -> tuple[str, ...]:
         """The DNS names in the other end's certificate."""
+        return self._alternative_names("DNS")
+
+    def uris(self) -> tuple[str, ...]:
+        """The URIs in the other end's certificate: which federation, set and party it was made for."""
+        return self._alternative_names("URI")
+
+    def _alternative_names(self, kind: str) -> tuple[str, ...]:
         certificate = self._tls.getpeercert() or {}
-        return tuple(str(entry[1]) for entry in certificate.get("subjectAltName", ()) if entry[0] == "DNS")
+        return tuple(str(entry[1]) for entry in certificate.get("subjectAltName", ()) if entry[0] == kind)
 
     def alive(self) -> bool:
         """Whether the other end has not closed, as far as the kernel knows. Reads nothing."""

@@ -12,6 +12,7 @@ import typer
 
 from mpc_ray.cli import checks, options
 from mpc_ray.cli.checks import Check
+from mpc_ray.cli.cluster import looked_at
 from mpc_ray.cli.output import Output, opened
 
 if TYPE_CHECKING:
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
+ClusterFile = Annotated[
+    Path | None,
+    typer.Option("--cluster", metavar="FILE", help="look at a file for `ray up`, and at nothing else"),
+]
 Ray = Annotated[bool, typer.Option("--ray", help="start three parties on Ray too (takes some seconds)")]
 
 
 def doctor(
     ray: Ray = False,
+    cluster: ClusterFile = None,
     model: options.ModelPath = options.DEFAULT_MODEL,
     as_json: options.Json = False,
     debug: options.Debug = False,
@@ -35,7 +41,11 @@ def doctor(
     del debug  # read by main
     with opened(as_json, guarded=ray) as out:
         found = []
-        for check in _all(ray, model, config, device, ray_address):
+        if cluster is not None:
+            checked: Iterator[Check] = iter(looked_at(cluster))
+        else:
+            checked = _all(ray, model, config, device, ray_address)
+        for check in checked:
             found.append(check)
             if not as_json:
                 _show(out, check)

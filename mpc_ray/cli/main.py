@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import mpc_ray
-from mpc_ray.cli import bench, stop
+from mpc_ray.cli import bench, cluster, model, stop
 from mpc_ray.cli.demo import demo
 from mpc_ray.cli.doctor import doctor
 from mpc_ray.cli.embed import embed
@@ -51,6 +51,8 @@ app.command(
     epilog=EXIT_CODES, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )(supervise)
 app.add_typer(bench.app, name="bench")
+app.add_typer(model.app, name="model")
+app.add_typer(cluster.app, name="cluster")
 
 
 @app.callback(invoke_without_command=True)

@@ -60,23 +60,22 @@ class Run:
 
 def prepare(model: str, texts: Sequence[str], truncate: bool, calibrate: Path | None, config: Config) -> Work:
     """Check the folder and the texts before anything starts. Raises ModelError, InputError."""
-    from mpc_ray.model import BATCH_TOKENS, bucket_lengths, model_folder
+    from mpc_ray.model import bucket_lengths, model_folder
     from mpc_ray.models.folder import read_layout, whole_number
     from mpc_ray.models.texts import file_texts
-    from mpc_ray.models.tokenize import Tokenizer, group_by_bucket
+    from mpc_ray.models.tokenize import Tokenizer, batches
 
     folder = model_folder(model)
     layout = read_layout(folder)
     tokenizer = Tokenizer(folder)
     limit = tokenizer.max_positions
     lengths = [len(row) for row in tokenizer.encode(list(texts), truncate=truncate)]
-    groups = group_by_bucket(lengths, bucket_lengths(config.buckets, limit), limit=limit)
-    jobs = sum(-(-len(members) // max(1, BATCH_TOKENS // length)) for length, members in groups.items())
+    jobs = batches(lengths, bucket_lengths(config.buckets, limit), limit=limit)
     return Work(
         folder=folder,
         texts=tuple(texts),
         truncate=truncate,
-        jobs=jobs,
+        jobs=len(jobs),
         layers=whole_number(layout.config, "num_hidden_layers", "config.json"),
         own=None if calibrate is None else tuple(file_texts(calibrate)),
     )

@@ -8,68 +8,27 @@ a second time raises. Both holders must ask for the same names with the same len
 The key's info is ``mpc-ray stream|`` job (16 bytes) ``|`` attempt ``|`` purpose ``|`` role, numbers in decimal. It
 can be read back in one way only: the job's length is fixed, an attempt and a role have no ``|``.
 
-PRF: AES-128-CTR (default) or ChaCha20, both from ``cryptography``.
+The streams themselves are ``stream``'s.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from mpc_ray.correlation.stream import Prf, derive, expand, keystream
 from mpc_ray.errors import MpcError
 
-Prf = Literal["aes128ctr", "chacha20"]
+__all__ = ["PRIVATE", "Correlation", "MaskReused", "Prf", "derive", "expand", "keystream"]
 
-_PIECE = 1 << 18  # bytes expanded at a time: the zeros that are encrypted stay in the L2 cache
-_ZEROS = bytes(_PIECE)
 PRIVATE = -1  # index of the seed that only this party knows
 
 
 class MaskReused(MpcError):
     """A stream name was asked for twice. Always a defect: two messages would share a one-time pad."""
-
-
-def derive(secret: bytes, info: bytes, length: int = 32) -> bytes:
-    """HKDF-SHA-256 of ``secret`` without salt (RFC 5869); ``info`` separates the uses."""
-    return HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=info).derive(secret)
-
-
-def expand(key: bytes, step: int, chunk: int, length: int, prf: Prf = "aes128ctr") -> np.ndarray:
-    """``length`` pseudo-random bytes, uint8. ``key`` has 32 bytes (AES-128 uses the first 16).
-
-    The 16-byte counter block is step (4 bytes), chunk (4), block counter (8) for AES; for ChaCha20 it is
-    RFC 8439's: a 4-byte block counter from 0, then step (4) and chunk (8) as the 12-byte nonce.
-    """
-    if prf == "aes128ctr":
-        return keystream(key, struct.pack(">IIQ", step, chunk, 0), length, prf)
-    return keystream(key, struct.pack("<I", 0) + struct.pack(">IQ", step, chunk), length, prf)
-
-
-def keystream(key: bytes, block: bytes, length: int, prf: Prf = "aes128ctr") -> np.ndarray:
-    """The cipher's key stream from the 16-byte counter block ``block`` on, uint8 of ``length``."""
-    cipher: Cipher[modes.CTR | None]
-    if prf == "aes128ctr":
-        cipher = Cipher(algorithms.AES(key[:16]), modes.CTR(block))
-    elif prf == "chacha20":
-        cipher = Cipher(algorithms.ChaCha20(key, block), mode=None)
-    else:
-        raise ValueError(f"unknown PRF {prf!r}")
-    encryptor = cipher.encryptor()
-    out = np.empty(length, np.uint8)
-    view = out.data
-    for start in range(0, length, _PIECE):
-        piece = min(_PIECE, length - start)
-        zeros = _ZEROS if piece == _PIECE else memoryview(_ZEROS)[:piece]
-        encryptor.update_into(zeros, view[start : start + piece])
-    return out
 
 
 @dataclass

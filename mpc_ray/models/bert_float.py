@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from mpc_ray.errors import InputError, ModelError
+from mpc_ray.models.inputs import embedding_sum
 from mpc_ray.models.pooling import normalized, pooling_vector
 from mpc_ray.models.tokenize import Tokenizer
 from mpc_ray.models.weights import Activation, Array, BertConfig, BertModel, Encoder, Layer
@@ -117,16 +118,9 @@ def batches(lengths: Iterable[int], tokens: int = 2048) -> list[list[int]]:
     return out
 
 
-def embedding_sum(model: BertModel, ids: npt.ArrayLike) -> Array:
-    """Word + position + type-0 rows of ids (..., n), unchecked, before the norm: (..., n, hidden) float64."""
-    tokens = np.asarray(ids, dtype=np.int64)
-    tables = model.embeddings
-    return np.asarray(tables.word[tokens] + tables.position[: tokens.shape[-1]] + tables.token_type[0])
-
-
 def embed_tokens(model: BertModel, ids: torch.Tensor, dtype: torch.dtype, tap: Tap = _no_tap) -> torch.Tensor:
     """Output of the embedding norm for ids (batch, n): (batch, n, hidden) of ``dtype``."""
-    x = torch.from_numpy(embedding_sum(model, ids.numpy())).to(dtype)
+    x = torch.from_numpy(embedding_sum(model.embeddings, ids.numpy())).to(dtype)
     gain = torch.from_numpy(model.embeddings.norm_gain).to(dtype)
     bias = torch.from_numpy(model.embeddings.norm_bias).to(dtype)
     return layer_norm(x, gain, bias, model.config.eps, lambda name, value: tap(f"embedding_{name}", value))

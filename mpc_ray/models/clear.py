@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
 import torch
 
 from mpc_ray.models import bert
-from mpc_ray.models.bert_float import activate, embedding_sum
-from mpc_ray.models.fold import Folded, FoldedLayer, centred
-from mpc_ray.models.pooling import unit_weights
-from mpc_ray.models.weights import Array, BertConfig, BertModel
+from mpc_ray.models.bert_float import activate
+from mpc_ray.models.fold import Folded, FoldedLayer
+from mpc_ray.models.inputs import padded
+from mpc_ray.models.weights import BertConfig, BertModel
 from mpc_ray.protocols.blocks import ATTENTION_OUT
 from mpc_ray.protocols.runtime import Protocol
 
@@ -91,20 +90,10 @@ class FloatBlocks:
 
 
 def float_input(model: BertModel, rows: Sequence[Sequence[int]], length: int) -> FloatInput:
-    """Token ids of a batch, padded to ``length`` as the client pads them (``query``), before any encoding."""
-    x = np.stack([padded_rows(centred(embedding_sum(model, row)), length) for row in rows])
-    real = np.arange(length) < np.array([len(row) for row in rows])[:, None]
-    pooling = np.stack([unit_weights(model.pooling, len(row), length) for row in rows])[:, None]
-    return FloatInput(torch.from_numpy(x), torch.from_numpy(real), torch.from_numpy(pooling))
-
-
-def padded_rows(x: Array, length: int) -> Array:
-    """Rows (n, h) → (length, h): the missing ones are copies of the first.
-
-    Copies attend to what the first row attends to, so at every layer their values are the first row's: they
-    pass through windows that its values pass through, and as keys they have its scores, less the mask.
-    """
-    return np.concatenate([x, np.repeat(x[:1], length - len(x), 0)], 0)
+    """Token ids of a batch, padded to ``length`` as the client pads them (``inputs``), before any encoding."""
+    given = padded(model.embeddings, model.pooling, rows, length)
+    x, real, pooling = (torch.from_numpy(array) for array in (given.x, given.real, given.pooling))
+    return FloatInput(x, real, pooling)
 
 
 def run_clear(protocol: Protocol[T]) -> T:

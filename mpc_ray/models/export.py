@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from mpc_ray.models.fold import Folded, fold
 from mpc_ray.models.observed import Observed
@@ -24,8 +23,8 @@ from mpc_ray.models.plan import (
 )
 from mpc_ray.models.record import digest, to_record
 from mpc_ray.models.weights import Array, Encoder
-from mpc_ray.sharing.deal import Secret
-from mpc_ray.sharing.fixed import encode
+from mpc_ray.sharing.integers import to_integers
+from mpc_ray.sharing.parcel import Secret
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +59,16 @@ def _secrets(folded: Folded, plan: EncoderPlan) -> dict[str, Secret]:
     out: dict[str, Secret] = {}
 
     def put(name: str, value: Array, scale: int) -> None:
-        out[name] = Secret(encode(value, scale, name=name), scale)
+        out[name] = Secret(to_integers(value, scale, name=name), scale)
 
     def put_stacked(name: str, value: Array, product: int, first: int) -> None:
         """Rows for the first input (at ``first``) and for the residual, which is at HIDDEN_SCALE; doubled product."""
         split = value.shape[0] - plan.hidden
         parts = [
-            encode(value[:split], product - first - 1, name=name),
-            encode(value[split:], product - HIDDEN_SCALE - 1, name=name),
+            to_integers(value[:split], product - first - 1, name=name),
+            to_integers(value[split:], product - HIDDEN_SCALE - 1, name=name),
         ]
-        out[name] = Secret(torch.cat(parts), product)
+        out[name] = Secret(np.concatenate(parts), product)
 
     for i, (w, p) in enumerate(zip(folded.layers, plan.layers, strict=True)):
         at = f"layer {i}"

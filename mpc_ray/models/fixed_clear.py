@@ -20,8 +20,8 @@ from mpc_ray.models import bert
 from mpc_ray.models.plan import CONTEXT_SCALE, POOLED_SCALE, QUERY_KEY_SCALE, EncoderPlan, LayerPlan
 from mpc_ray.protocols.blocks import ATTENTION_OUT
 from mpc_ray.protocols.runtime import Protocol
-from mpc_ray.sharing.deal import Secret
 from mpc_ray.sharing.fixed import check_scale
+from mpc_ray.sharing.parcel import Secret
 
 Masks = Callable[[tuple[int, ...]], torch.Tensor]  # int64 of a shape: the r of an opening
 
@@ -32,6 +32,11 @@ class Fixed:
 
     value: torch.Tensor
     scale: int
+
+
+def fixed(secret: Secret) -> Fixed:
+    """What a party would hold shares of, as it is."""
+    return Fixed(torch.from_numpy(secret.value), secret.scale)
 
 
 def random_masks(seed: int) -> Masks:
@@ -99,7 +104,8 @@ class FixedBlocks:
 
     def pool(self, h: Fixed, layer: str) -> Protocol[Fixed]:
         assert self.pooling is not None
-        z = Fixed(2 * (self.pooling.value @ h.value)[:, 0], self.pooling.scale + h.scale + 1)
+        weights = fixed(self.pooling)
+        z = Fixed(2 * (weights.value @ h.value)[:, 0], weights.scale + h.scale + 1)
         out = self._gain(self._truncate(z, POOLED_SCALE), "head/pooled bias")
         return out if self.plan.pool is None else self._rows(out, self.plan.pool)
         yield
@@ -117,12 +123,12 @@ class FixedBlocks:
 
     def _linear(self, x: torch.Tensor, name: str, scale: int) -> Fixed:
         """A doubled product and its bias."""
-        bias = self.secrets[f"{name} bias"]
+        bias = fixed(self.secrets[f"{name} bias"])
         check_scale(bias.scale, scale, name)
-        return Fixed(2 * (x @ self.secrets[name].value) + bias.value, scale)
+        return Fixed(2 * (x @ fixed(self.secrets[name]).value) + bias.value, scale)
 
     def _gain(self, x: Fixed, bias: str) -> Fixed:
-        weight, added = self.secrets["head/gain"], self.secrets[bias]
+        weight, added = fixed(self.secrets["head/gain"]), fixed(self.secrets[bias])
         check_scale(added.scale, x.scale + weight.scale + 1, bias)
         return Fixed(2 * x.value * weight.value + added.value, added.scale)
 
@@ -158,7 +164,7 @@ class FixedBlocks:
         scores = 2 * (q @ k.transpose(-1, -2)) - round(plan.low[head] * 2**plan.score_scale)
         if self.mask is not None:
             check_scale(self.mask.scale, plan.score_scale, "mask")
-            scores = scores + self.mask.value.unsqueeze(1)
+            scores = scores + fixed(self.mask).value.unsqueeze(1)
         e = self._exp_below_maximum(scores, plan, plan.buckets[head])
         inverse = self._spline(Fixed(e.sum(-1), EXP_SCALE), plan.reciprocal)
         context = self._truncate(Fixed(2 * (e @ v), EXP_SCALE + plan.value_scale + 1), plan.context_scale)

@@ -17,9 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mpc_ray.errors import ModelError
-from mpc_ray.models.folder import Json, read_json, read_layout, whole_number
+from mpc_ray.models.bert_config import read_config
+from mpc_ray.models.folder import read_json, read_layout
 from mpc_ray.models.weights import (
-    Activation,
     Array,
     BertConfig,
     BertModel,
@@ -30,16 +30,6 @@ from mpc_ray.models.weights import (
     make_encoder,
     make_model,
 )
-
-ACTIVATIONS: dict[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
 
 # Field of Layer -> tensor name below ``encoder.layer.N.``.
 LAYER_TENSORS: dict[str, str] = {
@@ -69,9 +59,6 @@ EMBEDDING_TENSORS: dict[str, str] = {
     "norm_bias": "embeddings.LayerNorm.bias",
 }
 
-# model_type -> rows of the position table that are reserved after the padding row.
-_FAMILIES = {"bert": None, "roberta": 1, "xlm-roberta": 1, "camembert": 1}
-_ENCODERS = ("Bert", "Roberta", "XLMRoberta", "Camembert")
 _PREFIXES = ("", "bert.", "roberta.", "model.")
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -86,7 +73,7 @@ def load_bert(folder: str | Path, *, name: str | None = None) -> BertModel:
     a damaged or pickled file.
     """
     layout = read_layout(folder)
-    config, reserved = _read_config(layout.config, name or _folder_name(layout.root))
+    config, reserved = read_config(layout.config, name or _folder_name(layout.root))
     with ExitStack() as stack:
         tensors = _Tensors(layout.encoder, stack)
         layers = list(_layers(tensors, config))
@@ -109,79 +96,9 @@ def load_bert(folder: str | Path, *, name: str | None = None) -> BertModel:
     )
 
 
-def position_limit(config: Json) -> int:
-    """Longest sequence (special tokens included) of the model with this config.json. Raises ModelError."""
-    return _read_config(config, "")[0].max_positions
-
-
 def _folder_name(root: Path) -> str:
     resolved = root.resolve()
     return resolved.parent.name if resolved.name == "model" else resolved.name
-
-
-def _read_config(raw: Json, name: str) -> tuple[BertConfig, int]:
-    """The configuration, and how many rows of the position table no text can use."""
-    family = _family(raw)
-    where = "config.json"
-    act = raw.get("hidden_act", "gelu")
-    if not isinstance(act, str) or act not in ACTIVATIONS:
-        raise ModelError(
-            f"{where}: activation {act!r} is not implemented",
-            remedy=f"known: {', '.join(sorted(ACTIVATIONS))}",
-        )
-    kind = raw.get("position_embedding_type", "absolute")
-    if kind != "absolute":
-        raise ModelError(
-            f"{where}: positions of type {kind!r} are not implemented", remedy="use absolute positions"
-        )
-    if raw.get("is_decoder") or raw.get("add_cross_attention"):
-        raise ModelError(f"{where}: a decoder, not an encoder", remedy="use a model with is_decoder false")
-    eps = raw.get("layer_norm_eps", 1e-12)
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 1:
-        raise ModelError(f"{where}: layer_norm_eps is {eps!r}", remedy="it must be a number between 0 and 1")
-    hidden = whole_number(raw, "hidden_size", where)
-    heads = whole_number(raw, "num_attention_heads", where)
-    if hidden % heads:
-        raise ModelError(
-            f"{where}: {heads} heads do not divide hidden size {hidden}", remedy="copy the file again"
-        )
-    first = _FAMILIES[family]
-    pad_id = whole_number(raw, "pad_token_id", where, least=0, default=0 if first is None else 1)
-    reserved = 0 if first is None else pad_id + first
-    config = BertConfig(
-        name=name,
-        layers=whole_number(raw, "num_hidden_layers", where),
-        hidden=hidden,
-        heads=heads,
-        ffn=whole_number(raw, "intermediate_size", where),
-        max_positions=whole_number(raw, "max_position_embeddings", where, least=reserved + 1) - reserved,
-        vocab=whole_number(raw, "vocab_size", where),
-        types=whole_number(raw, "type_vocab_size", where, default=2),
-        eps=float(eps),
-        activation=ACTIVATIONS[act],
-        pad_id=pad_id,
-    )
-    if pad_id >= config.vocab:
-        raise ModelError(
-            f"{where}: pad_token_id {pad_id} is outside the vocabulary", remedy="copy the file again"
-        )
-    return config, reserved
-
-
-def _family(raw: Json) -> str:
-    named = raw.get("architectures") or []
-    architectures = [str(item) for item in named] if isinstance(named, list) else [str(named)]
-    family = str(raw.get("model_type") or "")
-    if not family and any(item == "BertModel" or item.startswith("BertFor") for item in architectures):
-        family = "bert"
-    known = [a for a in architectures if any(a == f"{e}Model" or a.startswith(f"{e}For") for e in _ENCODERS)]
-    if family not in _FAMILIES or (architectures and not known):
-        what = ", ".join(architectures) or f"model_type {family!r}"
-        raise ModelError(
-            f"architecture {what} is not implemented",
-            remedy="use a BERT, RoBERTa or XLM-RoBERTa encoder such as all-MiniLM-L6-v2",
-        )
-    return family
 
 
 def _layers(tensors: _Tensors, config: BertConfig) -> Iterator[Layer]:

@@ -17,6 +17,7 @@ from mpc_ray.errors import ScaleError
 from mpc_ray.functions.plan import EXP_SCALE, LONGEST, NormPlan, SoftmaxPlan
 from mpc_ray.functions.spline import Function, Spline, fit_finest, total_error
 from mpc_ray.functions.window import Window
+from mpc_ray.models.inputs import InputScales
 from mpc_ray.models.observed import LayerRange, NormRange, Observed, Span
 from mpc_ray.models.weights import BertConfig
 from mpc_ray.sharing.fixed import prove_fits
@@ -87,6 +88,16 @@ MARGIN = 1.1  # beyond what calibration saw: unseen texts of the same kind diffe
 BUCKET_LOG = 1
 ROW_ERROR = 2.5e-4  # mean relative error, over orders of magnitude, of 1/sum and rsqrt
 RECIPROCAL_SCALE = 22  # up to 128 keys; sums grow with the length, so more bits go to 1/sum above
+
+
+def input_scales(plan: EncoderPlan) -> InputScales:
+    """What the model's clients need to know of its plan. Raises ScaleError for a bare encoder, which takes no texts."""
+    if plan.embedding_norm is None:
+        raise ScaleError(
+            "a bare encoder takes no texts", remedy="share embedded input, or load a whole model"
+        )
+    depth = MASK_DEPTH + 2.0**BUCKET_LOG
+    return InputScales(plan.embedding_norm.centre_scale, SCORE_SCALE, POOL_SCALE, depth)
 
 
 def _widened(seen: Span) -> Span:

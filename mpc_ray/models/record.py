@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +14,9 @@ from mpc_ray.functions.plan import NormPlan
 from mpc_ray.functions.spline import Spline
 from mpc_ray.functions.window import Window
 from mpc_ray.models.plan import EncoderPlan, LayerPlan
+from mpc_ray.models.public import digest
+
+__all__ = ["digest", "from_record", "to_record"]
 
 _CLASSES = {c.__name__: c for c in (EncoderPlan, LayerPlan, NormPlan, Spline, Window)}
 
@@ -37,15 +38,6 @@ def from_record(record: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> 
     if not isinstance(plan, EncoderPlan):
         raise ModelError("the model's public record is not an encoder's", remedy="import the model again")
     return plan
-
-
-def digest(record: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> bytes:
-    """SHA-256 over the JSON and the tables' names, dtypes, shapes and data, in one order."""
-    total = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
-    for name in sorted(tables):
-        table = tables[name]
-        total.update(json.dumps([name, str(table.dtype), table.shape]).encode() + table.tobytes())
-    return total.digest()
 
 
 def _encode(value: Any, tables: dict[str, np.ndarray]) -> Any:

@@ -34,7 +34,7 @@ def observe(
     """Ranges over token sequences ``ids`` (special tokens included), each at its own length.
 
     The embedding norm's range is exact: over every token but padding at every position, seen or not. What pads
-    a sequence on shares adds nothing to see: it is copies of the first row (``clear.padded_rows``), whose values
+    a sequence on shares adds nothing to see: it is copies of the first row (``inputs.padded_rows``), whose values
     and scores are counted. Computed in float32, so relative rounding about 1e-6. Cost: a forward pass in
     the clear and a half more; 60,000 tokens in 26 s on two cores for a 6-layer model of 384.
 

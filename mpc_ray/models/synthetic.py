@@ -17,7 +17,8 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from mpc_ray.errors import InputError
-from mpc_ray.models.load import ACTIVATIONS, EMBEDDING_TENSORS, LAYER_TENSORS
+from mpc_ray.models.bert_config import ACTIVATIONS
+from mpc_ray.models.load import EMBEDDING_TENSORS, LAYER_TENSORS
 from mpc_ray.models.weights import (
     Activation,
     Array,

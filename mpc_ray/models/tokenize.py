@@ -7,20 +7,33 @@ are grouped in buckets instead, so that a text of 20 tokens costs what 32 cost.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from mpc_ray.errors import InputError, ModelError
+from mpc_ray.models.bert_config import position_limit
 from mpc_ray.models.folder import Layout, read_json, read_layout
-from mpc_ray.models.load import position_limit
 
+FILE = "tokenizer.json"
 BUCKETS = (16, 32, 64, 128, 256, 512)
+BATCH_TOKENS = 512  # padded tokens in one job: bounds a party's memory
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a tokenizer must know of its model: positions, the length truncation cuts to, ids, and lower case."""
+
+    max_positions: int
+    max_tokens: int
+    vocab: int
+    lower_case: bool
 
 
 class Tokenizer:
-    """The tokenizer of a model folder.
+    """The tokenizer of a model folder, or of any folder with a tokenizer.json where ``limits`` are given.
 
     ``max_positions`` is the longest sequence the model can take, ``max_tokens`` the length that truncation
     cuts to (sentence-transformers' max_seq_length where the folder has one). Both count special tokens.
@@ -29,16 +42,24 @@ class Tokenizer:
     Raises ModelError if the folder has neither tokenizer.json nor vocab.txt, or one that cannot be read.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        layout = read_layout(folder)
-        self.max_positions = position_limit(layout.config)
-        self.max_tokens = min(layout.max_tokens or self.max_positions, self.max_positions)
-        self._lower_case = layout.lower_case
-        self._fast = _open(layout)
+    def __init__(self, folder: str | Path, limits: Limits | None = None) -> None:
+        if limits is None:
+            layout = read_layout(folder)
+            most = position_limit(layout.config)
+            cut = min(layout.max_tokens or most, most)
+            limits = Limits(most, cut, int(layout.config["vocab_size"]), layout.lower_case)
+            self._fast = _open(layout)
+        else:
+            self._fast = _read(Path(folder) / FILE)
+        self.limits = limits
+        self.max_positions, self.max_tokens = limits.max_positions, limits.max_tokens
         self._fast.no_padding()
         self._fast.no_truncation()
         self.prefix, self.suffix = _frame(self._fast)
-        self._vocab = int(layout.config["vocab_size"])
+
+    def save(self, folder: Path) -> None:
+        """Write it as ``folder``/tokenizer.json, which with ``limits`` is all that is needed to read it again."""
+        self._fast.save(str(folder / FILE))
 
     def encode(
         self, texts: Sequence[str], *, truncate: bool = False, limit: int | None = None
@@ -59,6 +80,25 @@ class Tokenizer:
         most = limit or (self.max_tokens if truncate else self.max_positions)
         return [self._fit(index, encoding.ids, truncate, most) for index, encoding in enumerate(encodings)]
 
+    def take(
+        self, rows: Sequence[Sequence[int]], *, truncate: bool = False, limit: int | None = None
+    ) -> list[list[int]]:
+        """Token ids made elsewhere by this tokenizer, special tokens included, checked and cut as ``encode`` does.
+
+        Raises InputError: no whole number, an id outside the vocabulary, none or too many.
+        """
+        most = limit or (self.max_tokens if truncate else self.max_positions)
+        taken = []
+        for index, row in enumerate(rows):
+            ids = [token if type(token) is int else -1 for token in row]
+            if not ids or min(ids) < 0 or max(ids) >= self.limits.vocab:
+                raise InputError(
+                    f"text {index} is no list of token ids from 0 to {self.limits.vocab - 1}",
+                    remedy="use the model's own tokenizer, special tokens included",
+                )
+            taken.append(self._cut(index, ids, truncate, most))
+        return taken
+
     def _clean(self, index: int, text: object) -> str:
         if not isinstance(text, str):
             raise InputError(f"text {index} is a {type(text).__name__}", remedy="texts must be str")
@@ -72,25 +112,29 @@ class Tokenizer:
         stripped = text.strip()
         if not stripped:
             raise InputError(f"text {index} is empty", remedy="leave it out")
-        return stripped.lower() if self._lower_case else stripped
+        return stripped.lower() if self.limits.lower_case else stripped
 
     def _fit(self, index: int, ids: list[int], truncate: bool, limit: int) -> list[int]:
         if len(ids) <= len(self.prefix) + len(self.suffix):
             raise InputError(
                 f"text {index} has no tokens", remedy="it holds only control characters: leave it out"
             )
+        ids = self._cut(index, ids, truncate, limit)
+        if max(ids) >= self.limits.vocab:
+            raise ModelError(
+                f"the tokenizer gives id {max(ids)}, the model has {self.limits.vocab}",
+                remedy="the tokenizer does not belong to this config.json",
+            )
+        return ids
+
+    def _cut(self, index: int, ids: list[int], truncate: bool, limit: int) -> list[int]:
         if len(ids) > limit:
             if not truncate:
                 raise InputError(
                     f"text {index} has {len(ids)} tokens, the model takes {limit}",
                     remedy="split it, or truncate=True",
                 )
-            ids = ids[: limit - len(self.suffix)] + list(self.suffix)
-        if max(ids) >= self._vocab:
-            raise ModelError(
-                f"the tokenizer gives id {max(ids)}, the model has {self._vocab}",
-                remedy="the tokenizer does not belong to this config.json",
-            )
+            return ids[: limit - len(self.suffix)] + list(self.suffix)
         return ids
 
 
@@ -119,17 +163,25 @@ def group_by_bucket(
     return dict(sorted(groups.items()))
 
 
+def batches(
+    lengths: Iterable[int], buckets: Sequence[int], *, limit: int, tokens: int = BATCH_TOKENS
+) -> list[tuple[int, list[int]]]:
+    """(padded length, indices of the texts) of each job, shortest first: ``tokens`` padded tokens at most, or one text.
+
+    Raises as ``bucket``.
+    """
+    jobs = []
+    for length, members in group_by_bucket(lengths, buckets, limit=limit).items():
+        size = max(1, tokens // length)
+        jobs += [(length, members[start : start + size]) for start in range(0, len(members), size)]
+    return jobs
+
+
 def _open(layout: Layout) -> FastTokenizer:
     for folder in (layout.encoder, layout.root):
-        path = folder / "tokenizer.json"
+        path = folder / FILE
         if path.is_file():
-            try:
-                return FastTokenizer.from_file(str(path))
-            except Exception as error:  # the library raises bare Exception for a malformed file
-                raise ModelError(
-                    f"{path} is no file of the tokenizers library: {_cut(error)}",
-                    remedy="write one with tokenizer.save_pretrained(folder), or copy the model's own",
-                ) from error
+            return _read(path)
     vocab = layout.encoder / "vocab.txt"
     if vocab.is_file():
         return _word_piece(vocab, layout.encoder)
@@ -139,7 +191,17 @@ def _open(layout: Layout) -> FastTokenizer:
     )
 
 
-def _cut(error: Exception) -> str:
+def _read(path: Path) -> FastTokenizer:
+    try:
+        return FastTokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception for a malformed file
+        raise ModelError(
+            f"{path} is no file of the tokenizers library: {_first_line(error)}",
+            remedy="write one with tokenizer.save_pretrained(folder), or copy the model's own",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
     """The first line of a library's message, at most 80 characters of it."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return line if len(line) <= 80 else line[:77] + "..."

@@ -1,64 +1,18 @@
-"""Handing out shares: what an owner (of a text, of a model) sends to each party.
-
-Summands 0 and 1 of every tensor are expanded from two fresh seeds, only summand 2 is data. P0 gets both seeds
-and no data; P1 seed 1 and summand 2; P2 summand 2 and seed 0. Each message is uniform by itself: a seed and a
-one-time-padded tensor, or two seeds.
-"""
+"""Receiving shares: a party's halves from its parcel (``parcel`` says what each party is sent)."""
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from mpc_ray.correlation.prf import derive, expand
 from mpc_ray.errors import InputError
+from mpc_ray.sharing.parcel import MAX_BYTES, Parcel, Secret, bounded, deal, expanded, seeds_of
 from mpc_ray.sharing.replicated import Shared
 
-MAX_BYTES = 4 << 30  # of one summand of all tensors of a parcel
-
-
-@dataclass(frozen=True)
-class Secret:
-    """A ring tensor to be shared, int64, at ``scale``. Its text form holds no value."""
-
-    value: torch.Tensor = field(repr=False)
-    scale: int
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """What one party receives: ``header`` (JSON, with its seeds) and ``tensors`` (int64). Its text form has neither."""
-
-    header: dict[str, Any] = field(repr=False)
-    tensors: dict[str, np.ndarray] = field(repr=False)
-
-
-def deal(secrets: Mapping[str, Secret], entropy: tuple[bytes, bytes] | None = None) -> list[Parcel]:
-    """Three parcels, for P0, P1, P2, from two fresh seeds. ``entropy`` (tests only) fixes the two 32-byte seeds.
-
-    8 bytes an element to P1 and P2 each, none to P0.
-    """
-    first, second = entropy if entropy is not None else (os.urandom(32), os.urandom(32))
-    data: dict[str, np.ndarray] = {}
-    for name, secret in secrets.items():
-        shape = tuple(secret.value.shape)
-        rest = secret.value - _expand(first, name, shape) - _expand(second, name, shape)
-        data[name] = rest.numpy()
-    seeds = ({"0": first.hex(), "1": second.hex()}, {"1": second.hex()}, {"0": first.hex()})
-    return [
-        Parcel({"shares": _public(secrets), "seeds": seeds[i]}, {} if i == 0 else dict(data))
-        for i in range(3)
-    ]
-
-
-def _public(secrets: Mapping[str, Secret]) -> dict[str, Any]:
-    return {name: {"shape": list(s.value.shape), "scale": s.scale} for name, s in secrets.items()}
+__all__ = ["MAX_BYTES", "Parcel", "Secret", "deal", "receive", "receive_one_by_one"]
 
 
 def receive(
@@ -66,8 +20,8 @@ def receive(
 ) -> dict[str, Shared]:
     """A party's halves from its parcel. Raises InputError where a tensor is missing or has another shape, or where the
     parcel is another party's: with two parcels a party would hold everything."""
-    _bounded(header, max_bytes)
-    seeds = _seeds(me, header)
+    bounded(header, max_bytes)
+    seeds = seeds_of(me, header)
     return {name: _held(me, name, public, seeds, tensors) for name, public in header["shares"].items()}
 
 
@@ -78,8 +32,8 @@ def receive_one_by_one(
 
     A model need not be in memory twice. The function returned answers None for a name the parcel lacks.
     """
-    _bounded(header, MAX_BYTES)
-    seeds = _seeds(me, header)
+    bounded(header, MAX_BYTES)
+    seeds = seeds_of(me, header)
 
     def take(name: str) -> Shared | None:
         public = header["shares"].get(name)
@@ -90,29 +44,6 @@ def receive_one_by_one(
         return shared
 
     return take
-
-
-def _bounded(header: Mapping[str, Any], max_bytes: int) -> None:
-    """What would be expanded from seeds is checked before memory is taken: a short header can name any shape."""
-    total = 0
-    for name, public in header["shares"].items():
-        shape = public["shape"]
-        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
-            raise InputError(
-                f"shares of {name[:40]} have no shape", remedy="client and party differ in version"
-            )
-        total += 8 * math.prod(shape)
-    if total > max_bytes:
-        raise InputError(
-            f"shares of {total} bytes, at most {max_bytes} are taken", remedy="send less at once"
-        )
-
-
-def _seeds(me: int, header: Mapping[str, Any]) -> dict[int, bytes]:
-    seeds = {int(i): bytes.fromhex(seed) for i, seed in header["seeds"].items()}
-    if seeds.keys() != {me, (me + 1) % 3} & {0, 1} or any(len(seed) != 32 for seed in seeds.values()):
-        raise InputError(f"these shares are not party {me}'s", remedy="send each party its own")
-    return seeds
 
 
 def _held(
@@ -131,7 +62,7 @@ def _piece(
     i: int, name: str, shape: tuple[int, ...], seeds: Mapping[int, bytes], tensors: Mapping[str, np.ndarray]
 ) -> torch.Tensor:
     if i in seeds:
-        return _expand(seeds[i], name, shape)
+        return torch.from_numpy(expanded(seeds[i], name, shape))
     array = tensors.get(name)
     if array is None or array.dtype != np.int64 or array.shape != shape:
         found = "missing" if array is None else f"{array.dtype} {array.shape}"
@@ -139,9 +70,3 @@ def _piece(
             f"shares of {name} are {found}, not int64 {shape}", remedy="client and party differ in version"
         )
     return torch.from_numpy(array)
-
-
-def _expand(seed: bytes, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    key = derive(seed, b"mpc-ray shares|" + name.encode())
-    count = math.prod(shape)
-    return torch.from_numpy(expand(key, 0, 0, 8 * count).view(np.int64)).reshape(shape)

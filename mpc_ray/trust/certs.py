@@ -1,5 +1,4 @@
-"""A session's own certificate authority, one certificate a party and client, and TLS contexts that demand
-them.
+"""Certificates: a session's own authority, what every authority does alike, and TLS contexts that demand them.
 
 The authority lives as long as the process that made it: its private key is never written. Certificates are
 ECDSA P-256 and carry one name each (``party-0`` … ``client``) as their only subject alternative name. Where
@@ -16,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -24,6 +24,7 @@ from mpc_ray.errors import CertificateError, ConfigError
 
 LIFETIME = timedelta(days=30)
 _SKEW = timedelta(hours=1)  # clocks of two machines differ
+_PURPOSES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,10 @@ class SessionAuthority:
 
     def __init__(self, now: datetime | None = None) -> None:
         self._now = now or datetime.now(UTC)
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = new_key()
         # A name of its own: a certificate of another session's authority is then reported as just that.
-        self._name = _common_name(f"mpc-ray session {os.urandom(8).hex()}")
-        usage = _key_usage(signs_certificates=True)
-        self._certificate = (
-            self._builder(self._name, self._key.public_key(), LIFETIME * 2)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(usage, critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
+        name = f"mpc-ray session {os.urandom(8).hex()}"
+        self._certificate = make_authority(self._key, name, self._now, LIFETIME * 2)
 
     @property
     def certificate(self) -> bytes:
@@ -63,44 +58,129 @@ class SessionAuthority:
 
         Raises ``CertificateError`` if the request was not signed by the key it holds.
         """
-        parsed = x509.load_pem_x509_csr(request)
-        public = parsed.public_key()
-        p256 = isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1)
-        if not parsed.is_signature_valid or not p256:
-            raise CertificateError(
-                f"the certificate request for {name} is not signed by its own P-256 key",
-                remedy="make the request with make_request",
-            )
-        assert isinstance(public, ec.EllipticCurvePublicKey)
-        certificate = (
-            self._builder(_common_name(name), public, lifetime)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
-            .sign(self._key, hashes.SHA256())
-        )
+        public = requested_key(request, name)
+        certificate = issue(self._key, self._certificate, public, name, self._now + lifetime, now=self._now)
         return certificate.public_bytes(serialization.Encoding.PEM)
 
-    def _builder(
-        self, subject: x509.Name, public: ec.EllipticCurvePublicKey, lifetime: timedelta
-    ) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(self._now - _SKEW)
-            .not_valid_after(self._now + lifetime)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+
+def make_authority(
+    key: ec.EllipticCurvePrivateKey, name: str, now: datetime, lifetime: timedelta
+) -> x509.Certificate:
+    """An authority's certificate, signed by itself: it may sign certificates of ends and no other authority."""
+    subject = _common_name(name)
+    return (
+        _builder(subject, subject, key.public_key(), now, now + lifetime)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def issue(
+    key: ec.EllipticCurvePrivateKey,
+    authority: x509.Certificate,
+    public: ec.EllipticCurvePublicKey,
+    name: str,
+    not_after: datetime,
+    *,
+    now: datetime,
+    uri: str | None = None,
+) -> x509.Certificate:
+    """A certificate for ``public`` under ``name`` (and ``uri``, its identity in a federation), for both ends of TLS."""
+    names: list[x509.GeneralName] = [x509.DNSName(name)]
+    if uri is not None:
+        names.append(x509.UniformResourceIdentifier(uri))
+    return (
+        _builder(_common_name(name), authority.subject, public, now, not_after)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(_PURPOSES), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """A fresh P-256 key."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The private key as it is kept in a file of mode 0600."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def request_pem(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    """A request for a certificate, signed by the key it is for."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_common_name(name))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def requested_key(request: bytes, name: str) -> ec.EllipticCurvePublicKey:
+    """The key in a request. ``CertificateError`` unless it is P-256 and signed the request itself."""
+    try:
+        parsed = x509.load_pem_x509_csr(request)
+        public, valid = parsed.public_key(), parsed.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm):
+        public, valid = None, False
+    if not valid or not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
+        raise CertificateError(
+            f"the certificate request for {name} is not signed by its own P-256 key",
+            remedy="make the request with make_request",
         )
+    return public
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of a certificate, 64 hexadecimal digits, as ``openssl x509 -fingerprint -sha256`` has it."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def uri_of(certificate: x509.Certificate) -> str | None:
+    """The identity in a federation that a certificate states: its only URI, ``spiffe://…``."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return uris[0] if len(uris) == 1 else None
+
+
+def check_issued(certificate: x509.Certificate, authority: x509.Certificate, name: str, uri: str) -> None:
+    """``CertificateError`` unless ``authority`` issued this for exactly ``name`` and ``uri``. Dates are not looked at."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+        extensions = certificate.extensions
+        names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        ca = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        public = certificate.public_key()
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
+        raise CertificateError(
+            f"the certificate of {uri} was not issued by its authority", remedy="ask for the directory anew"
+        ) from None
+    expected = [x509.DNSName(name), x509.UniformResourceIdentifier(uri)]
+    if ca or names != expected or not isinstance(public, ec.EllipticCurvePublicKey):
+        raise CertificateError(
+            f"the certificate of {uri} is for another name or purpose", remedy="ask for the directory anew"
+        )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, until: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(until)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
 
 
 def make_request(folder: Path, name: str) -> bytes:
@@ -108,19 +188,13 @@ def make_request(folder: Path, name: str) -> bytes:
     (PEM).
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    key = new_key()
     path = folder / f"{name}.key"
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-    request = (
-        x509.CertificateSigningRequestBuilder().subject_name(_common_name(name)).sign(key, hashes.SHA256())
-    )
-    return request.public_bytes(serialization.Encoding.PEM)
+        file.write(key_pem(key))
+    return request_pem(key, name)
 
 
 def install(folder: Path, name: str, certificate: bytes, authority: bytes) -> Identity:

@@ -78,7 +78,7 @@ def finds(held: list[np.ndarray], secret: torch.Tensor) -> bool:
 def secrets() -> dict[str, torch.Tensor]:
     model, export = small_model()
     rows = query.embedding_secrets(model, export, TEXTS[TEXT], LENGTH)
-    found = {name: secret.value for name, secret in {**export.secrets, **rows}.items()}
+    found = {name: torch.from_numpy(secret.value) for name, secret in {**export.secrets, **rows}.items()}
     return {name: value for name, value in found.items() if len(set(value.reshape(-1)[:RUN].tolist())) == RUN}
 
 
@@ -178,9 +178,9 @@ def test_what_holds_shares_or_seeds_prints_neither() -> None:
     """A repr ends up in assertion texts, in logs and in Ray's task events."""
     numbers = torch.tensor([1234567890123])
     seed = bytes.fromhex("ab" * 32)
-    parcel = deal({"x": Secret(numbers, 4)}, (seed, seed))[1]
+    parcel = deal({"x": Secret(numbers.numpy(), 4)}, (seed, seed))[1]
     things = [
-        Secret(numbers, 4),
+        Secret(numbers.numpy(), 4),
         Shared(numbers, numbers, 4),
         Summand(numbers, 4),
         parcel,

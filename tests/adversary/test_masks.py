@@ -14,14 +14,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import torch
 from encoders import Parties, embedding_messages, loaded, small_model, start
 from recording import assert_every_byte_is_padded, recording
 
 from mpc_ray.channel.frame import HEADER_BYTES
 from mpc_ray.correlation import prf
 from mpc_ray.correlation.prf import PRIVATE, MaskReused
-from mpc_ray.sharing import deal
+from mpc_ray.sharing import parcel
 
 Key = tuple[bytes, int, int]  # AES key, step, chunk: what a counter block begins with
 EMBEDDING = "one word, repeated"
@@ -117,9 +116,9 @@ def test_shares_of_every_message_come_from_keys_of_their_own() -> None:
         keys.append(key[:16])
         return expand(key, step, chunk, length, kind)
 
-    secret = {name: deal.Secret(torch.zeros(3, dtype=torch.int64), 4) for name in "ab"}
-    with mock.patch.object(deal, "expand", counted):
-        parcels = [deal.deal(secret) for _ in range(3)]
+    secret = {name: parcel.Secret(np.zeros(3, np.int64), 4) for name in "ab"}
+    with mock.patch.object(parcel, "expand", counted):
+        parcels = [parcel.deal(secret) for _ in range(3)]
     assert len(keys) == len(set(keys)) == 3 * 2 * 2
     seeds = [seed for three in parcels for seed in three[0].header["seeds"].values()]
     assert len(set(seeds)) == 6

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from mpc_ray.execute import Executor
 from mpc_ray.models import query
 from mpc_ray.models.export import Export
 from mpc_ray.sharing.deal import Secret
+
+sys.path.append(str(Path(__file__).resolve().parent))
 
 
 class Trio:

@@ -11,10 +11,11 @@ import torch
 
 from mpc_ray.models import bert, query
 from mpc_ray.models.bert_float import encoder_float, forward
-from mpc_ray.models.clear import FloatBlocks, float_input, padded_rows, run_clear
+from mpc_ray.models.clear import FloatBlocks, float_input, run_clear
 from mpc_ray.models.export import Export, export_encoder
-from mpc_ray.models.fixed_clear import Fixed, FixedBlocks, Masks, floor_masks, random_masks
+from mpc_ray.models.fixed_clear import Fixed, FixedBlocks, Masks, fixed, floor_masks, random_masks
 from mpc_ray.models.fold import fold
+from mpc_ray.models.inputs import padded_rows
 from mpc_ray.models.pooling import normalized, pooling_sum, pooling_vector
 from mpc_ray.models.statistics import observe
 from mpc_ray.models.synthetic import peer_weights, random_bert
@@ -67,7 +68,7 @@ def fixed_rows(model: BertModel, export: Export, shared: dict[str, Any], masks: 
     def tap(place: str, x: Fixed) -> None:
         rows[place] = decode(x.value, x.scale)
 
-    given = Fixed(shared["x"].value, shared["x"].scale)
+    given = fixed(shared["x"])
     out = run_clear(bert.encode(blocks, whole(model), given, tap=tap))
     return {**rows, "embedding": decode(out.value, out.scale)}
 

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpc_ray.channel import Message
 from mpc_ray.errors import MpcError, RangeExceeded
 from mpc_ray.models import query
-from mpc_ray.models.bert_float import embedding_sum
 from mpc_ray.models.export import export_encoder
 from mpc_ray.models.fold import centred
+from mpc_ray.models.inputs import embedding_sum, whole_weights
 from mpc_ray.models.plan import BUCKET_LOG, HIDDEN_SCALE, MASK_DEPTH, POOL_SCALE, SCORE_SCALE
 from mpc_ray.models.pooling import pooling_vector
 from mpc_ray.models.statistics import observe
@@ -65,7 +64,7 @@ def test_what_is_shared_of_two_texts() -> None:
     x = decode(shared["x"].value, shared["x"].scale)
     assert shared["x"].scale == EXPORT.plan.embedding_norm.centre_scale
     assert x.shape == (2, 8, 32)
-    want = centred(embedding_sum(MODEL, ROWS[0]))
+    want = centred(embedding_sum(TABLES, ROWS[0]))
     assert np.abs(x[0, :3] - want).max() < 2.0 ** -shared["x"].scale
     assert np.array_equal(x[0, 3:], np.repeat(x[0, :1], 5, 0))  # padding is the first row
     mask = decode(shared["mask"].value, SCORE_SCALE)
@@ -78,7 +77,7 @@ def test_what_is_shared_of_two_texts() -> None:
 @given(st.sampled_from(["mean", "cls", "lasttoken", "weightedmean"]), st.integers(1, 512))
 def test_pooling_weights_are_whole_and_add_up_exactly(pooling: Any, length: int) -> None:
     p = pooling_vector(pooling, length, 512)
-    whole = query._whole_weights(p)
+    whole = whole_weights(p, POOL_SCALE)
     assert whole.sum() == 2**POOL_SCALE
     assert np.abs(whole - np.ldexp(p, POOL_SCALE)).max() <= 1
     assert (whole[length:] == 0).all()
@@ -100,7 +99,7 @@ def test_messages_hold_shares_that_add_up_and_are_fresh_every_time() -> None:
     first, second = (query.run_messages(shared, "m", job, attempt, "embedding") for attempt in (0, 1))
     halves = [receive(i, m.header, m.tensors) for i, m in enumerate(first)]
     for name, secret in shared.items():
-        assert torch.equal(reconstruct([h[name] for h in halves]), secret.value)
+        assert np.array_equal(reconstruct([h[name] for h in halves]).numpy(), secret.value)
     assert not np.array_equal(first[1].tensors["x"], second[1].tensors["x"])
     assert [m.header["attempt"] for m in (first[0], second[0])] == [0, 1]
     assert first[0].tensors == {}  # all of party 0's shares are expanded from seeds

@@ -60,7 +60,7 @@ def test_drifts_of_what_the_parties_traced(trio: Any) -> None:
 def test_a_wrong_weight_is_named_where_it_acts(trio: Any) -> None:
     export = exported()
     wrong = export.secrets["layer 1/out"]
-    secrets = {**export.secrets, "layer 1/out": dataclasses.replace(wrong, value=wrong.value.roll(1, 1))}
+    secrets = {**export.secrets, "layer 1/out": dataclasses.replace(wrong, value=np.roll(wrong.value, 1, 1))}
     trio.load(dataclasses.replace(export, secrets=secrets), "wrong")
     answers = trio.run(query.embedding_secrets(MODEL, export, ROWS, 16), name="wrong", trace=True)
     report = merged([drifts(query.traced(answers), wanted(), REAL)])

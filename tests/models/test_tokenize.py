@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mpc_ray.errors import InputError, ModelError
 from mpc_ray.models.synthetic import random_bert, save_bert
-from mpc_ray.models.tokenize import BUCKETS, Tokenizer, bucket, group_by_bucket
+from mpc_ray.models.tokenize import BUCKETS, Tokenizer, batches, bucket, group_by_bucket
 
 CLS, SEP = 2, 3
 
@@ -163,3 +163,36 @@ def test_no_bucket(length: int, limit: int | None) -> None:
 def test_group_by_bucket() -> None:
     assert group_by_bucket([20, 3, 130, 16, 32]) == {16: [1, 3], 32: [0, 4], 256: [2]}
     assert list(group_by_bucket([300, 1])) == [16, 512]
+
+
+def test_batches_are_bounded_in_padded_tokens() -> None:
+    lengths = [20, 3, 60, 16, 32, 4]
+    assert batches(lengths, (16, 32, 64), limit=64, tokens=32) == [
+        (16, [1, 3]),
+        (16, [5]),
+        (32, [0]),
+        (32, [4]),
+        (64, [2]),
+    ]
+    assert batches([], BUCKETS, limit=512) == []
+
+
+def test_ids_made_elsewhere_are_checked_and_cut(tokenizer: Tokenizer) -> None:
+    assert tokenizer.take([[CLS, 5, SEP], [5]]) == [[CLS, 5, SEP], [5]]
+    assert tokenizer.take([[CLS, *[5] * 90, SEP]], truncate=True) == [[CLS, *[5] * 8, SEP]]
+    with pytest.raises(InputError, match="text 1 has 65 tokens, the model takes 64"):
+        tokenizer.take([[5], [5] * 65])
+    for bad in ([], [-1], [1 << 40], [True], [1.0], ["a"]):
+        with pytest.raises(InputError, match="text 1 is no list of token ids"):
+            tokenizer.take([[5], bad])  # type: ignore[list-item]
+
+
+def test_a_saved_tokenizer_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    again = Tokenizer(tmp_path, tokenizer.limits)
+    assert again.encode(["Ab, c!", "x"]) == tokenizer.encode(["Ab, c!", "x"])
+    assert (again.prefix, again.suffix, again.max_tokens) == (
+        tokenizer.prefix,
+        tokenizer.suffix,
+        tokenizer.max_tokens,
+    )

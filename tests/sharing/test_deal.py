@@ -21,16 +21,16 @@ FIXED = (bytes(range(32)), bytes(range(32, 64)))
 
 
 def secrets(**values: list[int]) -> dict[str, Secret]:
-    return {name: Secret(torch.tensor(value), 10) for name, value in values.items()}
+    return {name: Secret(np.array(value), 10) for name, value in values.items()}
 
 
 @given(values=named)
 def test_three_parcels_add_up(values: dict[str, tuple[np.ndarray, int]]) -> None:
-    wanted = {name: Secret(torch.from_numpy(value), scale) for name, (value, scale) in values.items()}
+    wanted = {name: Secret(value, scale) for name, (value, scale) in values.items()}
     parcels = deal(wanted)
     halves = [receive(i, json.loads(json.dumps(p.header)), p.tensors) for i, p in enumerate(parcels)]
     for name, secret in wanted.items():
-        assert torch.equal(reconstruct([h[name] for h in halves]), secret.value)
+        assert np.array_equal(reconstruct([h[name] for h in halves]).numpy(), secret.value)
         assert {h[name].scale for h in halves} == {secret.scale}
 
 
@@ -48,14 +48,14 @@ def test_a_parcel_holds_its_partys_two_pieces_and_no_third() -> None:
 def test_two_pieces_never_give_the_secret(x: list[int]) -> None:
     """Whatever the secret is, what one party holds is the same function of fresh seeds and one padded tensor."""
     value = torch.tensor(x)
-    for i, parcel in enumerate(deal({"x": Secret(value, 0)})):
+    for i, parcel in enumerate(deal({"x": Secret(value.numpy(), 0)})):
         half = receive(i, parcel.header, parcel.tensors)["x"]
         for combined in (half.own, half.next, half.own + half.next, half.own - half.next):
             assert not (combined == value).any()
 
 
 def test_the_data_is_uniform_whatever_the_secret() -> None:
-    for value in (torch.zeros(40_000, dtype=torch.int64), torch.arange(40_000)):
+    for value in (np.zeros(40_000, np.int64), np.arange(40_000)):
         raw = deal({"x": Secret(value, 0)})[1].tensors["x"].view(np.uint8)
         counts = np.bincount(raw, minlength=256)
         assert ((counts - 1250) ** 2 / 1250).sum() < 255 + 8 * (2 * 255) ** 0.5  # false alarm below 1e-9
@@ -138,7 +138,30 @@ def test_parcels_share_no_memory() -> None:
 @pytest.mark.parametrize("me", [0, 1, 2])
 def test_a_short_header_cannot_take_any_memory(me: int, shape: object) -> None:
     """Summands that are seeds are expanded from the header's shapes: those are bounded first."""
-    header = deal({"x": Secret(torch.zeros(2, dtype=torch.int64), 0)}, FIXED)[me].header
+    header = deal({"x": Secret(np.zeros(2, np.int64), 0)}, FIXED)[me].header
     header["shares"]["x"]["shape"] = shape
     with pytest.raises(InputError, match="shares of"):
         receive(me, header, {}, max_bytes=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"shares": None}, "without shares"),
+        ({"shares": [1]}, "without shares"),
+        ({"shares": {"x": 5}}, "no shape"),
+        ({"shares": {"x": {"shape": [1], "scale": "4"}}}, "no scale"),
+        ({"shares": {"x": {"shape": [1], "scale": 64}}}, "no scale"),
+        ({"shares": {"x": {"shape": [1]}}}, "no scale"),
+        ({"seeds": None}, "not party 1's"),
+        ({"seeds": {"1": 5}}, "not party 1's"),
+        ({"seeds": {"1": "zz" * 32}}, "not party 1's"),
+        ({"seeds": {"1": "AB" * 32}}, "not party 1's"),
+        ({"seeds": {1: "ab" * 32}}, "not party 1's"),
+    ],
+)
+def test_a_header_that_is_none_is_refused(change: dict[str, object], word: str) -> None:
+    """It may come from anyone: what is wrong with it is an InputError, never a defect's KeyError."""
+    parcel = deal(secrets(x=[1]))[1]
+    with pytest.raises(InputError, match=word):
+        receive(1, {**parcel.header, **change}, parcel.tensors)

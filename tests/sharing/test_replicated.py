@@ -16,7 +16,7 @@ vectors = st.lists(ring, min_size=3, max_size=3).map(torch.tensor)
 
 
 def shared(x: torch.Tensor, scale: int = 4) -> list[Shared]:
-    parcels = deal({"x": Secret(x, scale)})
+    parcels = deal({"x": Secret(x.numpy(), scale)})
     return [receive(i, p.header, p.tensors)["x"] for i, p in enumerate(parcels)]
 
 

@@ -25,6 +25,8 @@ from mpc_ray.protocols.semi_honest.truncate import truncate
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, concatenate
 
+_Block = Callable[[Role, Summand, RangeChecks], Protocol[Shared]]
+
 
 @dataclass(frozen=True)
 class LayerShares:
@@ -79,12 +81,8 @@ class SemiHonestBlocks:
         shares = self.model.layers[layer]
         b, n, width = h.shape
         z = shares.qkv.apply(_rows(h))
-        qk = self._thirds(
-            z[:, : 2 * width], layer, "qkv", lambda r, s: self._truncate(r, s, shares.query_key_scale)
-        )
-        v = self._thirds(
-            z[:, 2 * width :], layer, "qkv", lambda r, s: self._truncate(r, s, shares.value_scale)
-        )
+        qk = self._thirds(z[:, : 2 * width], layer, "qkv", _truncated(shares.query_key_scale))
+        v = self._thirds(z[:, 2 * width :], layer, "qkv", _truncated(shares.value_scale))
         qk_shared, v_shared = yield from together([qk, v])
         q, k = (self._heads(qk_shared[:, i * width : (i + 1) * width], b, n) for i in (0, 1))
         values = self._heads(v_shared, b, n)
@@ -116,7 +114,7 @@ class SemiHonestBlocks:
         b, n, _ = h.shape
         z = shares.up.apply(_rows(h))
         y = yield from self._thirds(
-            z, layer, "activation", lambda r, s: evaluate(r, s, shares.activation, self.checks)
+            z, layer, "activation", lambda r, s, checks: evaluate(r, s, shares.activation, checks)
         )
         return _reshaped(y, (b, n, -1))
 
@@ -130,16 +128,15 @@ class SemiHonestBlocks:
         assert self.pooling is not None
         z = matmul(self.runtime.me, self.pooling, factor(self.runtime.me, h))
         flat = Summand(z.value[:, 0, :], z.scale)
-        pooled = yield from self._thirds(
-            flat, layer, "pool", lambda r, s: self._truncate(r, s, self.model.pooled_scale)
-        )
+        pooled = yield from self._thirds(flat, layer, "pool", _truncated(self.model.pooled_scale))
         out = self._gain(pooled, self.model.pooled_bias)
         plan = self.model.pool
         if plan is None:
             return out
         parts = []
         for third, rows in _thirds_of(out.shape[0]):
-            parts.append(self._unit(Role(self.runtime, third, layer, "l2 norm"), out[rows], plan))
+            checks = self.checks.chunk(rows.start, out.shape[0])
+            parts.append(self._unit(Role(self.runtime, third, layer, "l2 norm"), out[rows], plan, checks))
         return Summand(torch.cat((yield from together(parts)), 0), plan.scale)
 
     # ---------------------------------------------------------------------------------------------------
@@ -149,23 +146,22 @@ class SemiHonestBlocks:
         check_scale(bias.scale, z.scale, "gain bias")
         return Summand(z.value + bias.own, z.scale)
 
-    def _thirds(
-        self, z: Summand, layer: str, function: str, block: Callable[[Role, Summand], Protocol[Shared]]
-    ) -> Protocol[Shared]:
-        parts = [
-            self.runtime.timed(function, block(Role(self.runtime, k, layer, function), z[rows]), layer)
-            for k, rows in _thirds_of(z.shape[0])
-        ]
+    def _thirds(self, z: Summand, layer: str, function: str, block: _Block) -> Protocol[Shared]:
+        """``block`` on each third of the rows of z, which are in the order of the texts."""
+        parts = []
+        for k, rows in _thirds_of(z.shape[0]):
+            checks = self.checks.chunk(rows.start, z.shape[0])
+            done = block(Role(self.runtime, k, layer, function), z[rows], checks)
+            parts.append(self.runtime.timed(function, done, layer))
         return concatenate((yield from together(parts)), 0)
 
     def _norm(self, z: Summand, plan: NormPlan, layer: str, function: str) -> Protocol[Shared]:
-        return (yield from self._thirds(z, layer, function, lambda r, s: normalise(r, s, plan, self.checks)))
+        return (
+            yield from self._thirds(z, layer, function, lambda r, s, checks: normalise(r, s, plan, checks))
+        )
 
-    def _truncate(self, role: Role, z: Summand, scale: int) -> Protocol[Shared]:
-        return truncate(role, z, z.scale - scale, self.checks)
-
-    def _unit(self, role: Role, z: Summand, plan: NormPlan) -> Protocol[torch.Tensor]:
-        scaled = yield from scaled_rows(role, z, plan, self.checks)
+    def _unit(self, role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> Protocol[torch.Tensor]:
+        scaled = yield from scaled_rows(role, z, plan, checks)
         share = scaled.share()
         return torch.zeros(z.shape, dtype=torch.int64) if share is None else share
 
@@ -203,7 +199,7 @@ class SemiHonestBlocks:
                     g.keys,
                     g.values,
                     g.group,
-                    self.checks,
+                    self.checks.chunk(0, b * len(g.heads)),
                     g.mask,
                 )
                 for g in groups
@@ -221,6 +217,10 @@ class _HeadGroup:
     keys: Factor
     values: Factor
     mask: torch.Tensor | None
+
+
+def _truncated(scale: int) -> _Block:
+    return lambda role, z, checks: truncate(role, z, z.scale - scale, checks)
 
 
 def _by_buckets(plan: SoftmaxPlan) -> list[list[int]]:

@@ -12,12 +12,18 @@ one more table of the same look-up, for arguments below it.
 20 random 0/1 sums over each (layer, function) go, as shares, to the client alone, with the output: parties learn
 nothing, and a value outside is missed with probability 2^-20. 0 rounds. The outer quarters are still computed
 rightly; about half of the values there are reported.
+
+Where several clients' jobs share a run, each has sums of its own, over the elements of its own texts: everything that
+is checked stands in the order of the texts, so a job's elements are one stretch of every chunk. What is sent is the
+same as for one job of as many texts.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -36,15 +42,38 @@ ONE_HOT_BITS = 7
 
 
 @dataclass
+class _Book:
+    """What all chunks of a run write into: by label a share of SUMS sums mod 2^K for each job."""
+
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+    bits: dict[str, int] = field(default_factory=dict)
+    pending: list[tuple[str, int, _Pending, list[tuple[int, int, int]]]] = field(default_factory=list)
+    count: int = 0
+
+
+@dataclass(frozen=True)
 class RangeChecks:
-    """The checks of one job, gathered by "layer/function": a share of SUMS sums mod 2^K for each."""
+    """The checks of one run, gathered by "layer/function" and by job.
+
+    ``texts``: how many texts of the batch each job has, in order; none means that all are one job's. Where there are
+    several jobs, checks are added through ``chunk``.
+    """
 
     job: bytes
     enabled: bool = True
-    sums: dict[str, torch.Tensor] = field(default_factory=dict)
-    bits: dict[str, int] = field(default_factory=dict)
-    _pending: list[tuple[str, int, _Pending]] = field(default_factory=list)
-    _count: int = 0
+    texts: tuple[int, ...] = ()
+    _place: tuple[int, int] | None = None  # of this chunk: its first row, and rows a text
+    _book: _Book = field(default_factory=_Book, repr=False)
+
+    def chunk(self, first: int, total: int) -> RangeChecks:
+        """The same checks for a chunk that begins at row ``first`` of ``total``: rows of the leading axis of what will
+        be checked, in the order of the texts, as many for each."""
+        if len(self.texts) < 2:
+            return self
+        each, rest = divmod(total, sum(self.texts))
+        if rest:
+            raise ValueError(f"{total} rows of {sum(self.texts)} texts: whose they are cannot be told")
+        return replace(self, _place=(first, each))
 
     def add(self, role: Role, opening: Opening, m: int, centred: bool = True) -> None:
         """Check an opening begun in this round, which opens x - low with window 2^m; D deals now.
@@ -73,51 +102,82 @@ class RangeChecks:
                 h * h if h is not None else None, opening.shape, "range check", nbytes, opening.phase
             )
             pending = _Polynomial(role, opening, m, bits, centred, h, share, square)
-        self._append(role.label, pending)
+        self._append(role.label, pending, opening.shape)
 
     def add_flag(self, role: Role, flag: DealerProduct | None) -> None:
         """Check the flag of a spline whose product was begun in this round: 1 where the argument was too small."""
         if self.enabled and flag is not None:
-            self._append(role.label, _Flag(role, flag))
+            self._append(role.label, _Flag(role, flag), flag.shape)
 
-    def _append(self, label: str, pending: _Pending) -> None:
-        if self.bits.get(label, pending.sum_bits) != pending.sum_bits:
+    def _append(self, label: str, pending: _Pending, shape: Sequence[int]) -> None:
+        book = self._book
+        if book.bits.get(label, pending.sum_bits) != pending.sum_bits:
             label = f"{label} ({pending.sum_bits} bits)"
         # Named here and not when it is folded: the program's order is the same at all parties.
-        self.bits.setdefault(label, pending.sum_bits)
-        self._count += 1
-        self._pending.append((label, self._count, pending))
-        if len(self._pending) > 64:
+        book.bits.setdefault(label, pending.sum_bits)
+        book.count += 1
+        book.pending.append((label, book.count, pending, self._stretches(shape)))
+        if len(book.pending) > 64:
             self._settle_ready()
+
+    def _stretches(self, shape: Sequence[int]) -> list[tuple[int, int, int]]:
+        """(job, from, to): whose the flat elements of ``shape`` are; jobs without any are left out."""
+        rows, count = shape[0], math.prod(shape)
+        if len(self.texts) < 2:
+            return [(0, 0, count)]
+        if self._place is None:
+            raise ValueError("a run of several jobs is checked chunk by chunk")
+        first, each = self._place
+        found, end = [], 0
+        for job, texts in enumerate(self.texts):
+            start, end = end, end + texts * each
+            low, high = max(start, first) - first, min(end, first + rows) - first
+            if low < high:
+                found.append((job, low * count // rows, high * count // rows))
+        return found
 
     def _settle_ready(self) -> None:
         """Fold in what has arrived, so that openings need not be kept to the end of the job."""
-        waiting = [entry for entry in self._pending if not entry[2].ready]
-        for label, number, pending in self._pending:
-            if pending.ready:
-                self._fold(label, number, pending)
-        self._pending = waiting
+        book = self._book
+        waiting = [entry for entry in book.pending if not entry[2].ready]
+        for entry in book.pending:
+            if entry[2].ready:
+                self._fold(*entry)
+        book.pending[:] = waiting
 
     def finish(self) -> dict[str, tuple[int, torch.Tensor]]:
-        """{label: (K, SUMS sums mod 2^K as this party's summand)}; call when the job's rounds are over."""
-        for label, number, pending in self._pending:
-            self._fold(label, number, pending)
-        self._pending.clear()
-        return {label: (bits, self.sums[label]) for label, bits in self.bits.items()}
+        """{label: (K, sums mod 2^K as this party's summand, (jobs, SUMS))}; call when the rounds are over.
 
-    def _fold(self, label: str, number: int, p: _Pending) -> None:
-        values = p.summand().reshape(-1)
+        Every job has every label, in the same order at all parties.
+        """
+        book = self._book
+        for entry in book.pending:
+            self._fold(*entry)
+        book.pending.clear()
+        return {label: (bits, self._sums(label)) for label, bits in book.bits.items()}
+
+    def _sums(self, label: str) -> torch.Tensor:
+        none = torch.zeros((max(1, len(self.texts)), SUMS), dtype=torch.int64)
+        return self._book.sums.setdefault(label, none)
+
+    def _fold(self, label: str, number: int, p: _Pending, stretches: list[tuple[int, int, int]]) -> None:
+        summand = p.summand()
+        if summand is None:
+            return
+        values = summand.reshape(-1)
         # The coefficients are public coins: they decide what is detected, not what is learned. Each check has its own,
         # by its number, so that an element which is outside in two of them cannot cancel itself.
         key = hashlib.sha256(b"mpc-ray range check" + self.job).digest()
         words = torch.from_numpy(expand(key, number, 0, 4 * values.numel()).view(np.int32))
-        total = subset_sums(values, words, SUMS) & ((1 << p.sum_bits) - 1)
-        before = self.sums.get(label)
-        self.sums[label] = total if before is None else (before + total) & ((1 << p.sum_bits) - 1)
+        sums = self._sums(label)
+        for job, start, end in stretches:
+            sums[job] += subset_sums(values[start:end], words[start:end], SUMS)
+            sums[job] &= (1 << p.sum_bits) - 1
 
 
 class _Pending(Protocol):
-    """A check begun in some round. ``summand`` once it is ``ready``: this party's summand, mod 2^sum_bits."""
+    """A check begun in some round. ``summand`` once it is ``ready``: this party's summand, mod 2^sum_bits; None for
+    zeros."""
 
     role: Role
 
@@ -127,7 +187,7 @@ class _Pending(Protocol):
     @property
     def ready(self) -> bool: ...
 
-    def summand(self) -> torch.Tensor: ...
+    def summand(self) -> torch.Tensor | None: ...
 
 
 @dataclass
@@ -142,9 +202,8 @@ class _Flag:
     def ready(self) -> bool:
         return self.flag.ready
 
-    def summand(self) -> torch.Tensor:
-        share = self.flag.share()
-        return torch.zeros(self.flag.shape, dtype=torch.int64) if share is None else share
+    def summand(self) -> torch.Tensor | None:
+        return self.flag.share()
 
 
 @dataclass
@@ -163,11 +222,10 @@ class _OneHot:
     def ready(self) -> bool:
         return self.opening.ready
 
-    def summand(self) -> torch.Tensor:
-        """This party's XOR share of [d not in {0, 1, 2}], int64 (mod 2)."""
-        count = self.opening.shape.numel()
+    def summand(self) -> torch.Tensor | None:
+        """This party's XOR share of [d not in {0, 1, 2}], int64 (mod 2); D has none."""
         if self.role.is_d:
-            return torch.zeros(count, dtype=torch.int64)
+            return None
         h = _high(self.opening.c - _lower(self.m, self.centred), self.m, self.bits).reshape(-1)
         mask = (1 << self.bits) - 1
         e = self.one_hot.bits()

@@ -1,0 +1,134 @@
+"""The gateway's own Ray: always an explicit address and token authentication, never a party's cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpc_ray.errors import ChannelError, ConfigError
+from mpc_ray.serve.config import RaySettings
+
+OBJECT_STORE_BYTES = 78 << 20  # Ray's least is 75 MiB, and nothing of ours goes in
+PREFLIGHT_S = 2.0
+
+
+def refuse_proxy(environ: Mapping[str, str] | None = None) -> None:
+    """Raise ConfigError where Serve would open a port that drops TLS or goes past it.
+
+    With HAProxy, Serve ignores its TLS settings without a word; with direct ingress each replica listens on a port
+    of its own, which RAY_SERVE_THROUGHPUT_OPTIMIZED switches on unless it is told not to.
+    """
+    environ = os.environ if environ is None else environ
+
+    def on(name: str, default: str = "0") -> bool:
+        return environ.get(name, default) == "1"
+
+    if on("RAY_SERVE_ENABLE_HA_PROXY"):
+        raise ConfigError(
+            "RAY_SERVE_ENABLE_HA_PROXY=1 makes Serve speak plain HTTP whatever its TLS settings say",
+            remedy="unset it where Ray is started; mpc-ray gateway is as fast, with TLS",
+        )
+    optimized = environ.get("RAY_SERVE_THROUGHPUT_OPTIMIZED", "0")
+    if on("RAY_SERVE_ENABLE_DIRECT_INGRESS", optimized):
+        raise ConfigError(
+            "Serve's direct ingress opens a port at each replica, past the proxy",
+            remedy="set RAY_SERVE_ENABLE_DIRECT_INGRESS=0 where Ray is started",
+        )
+
+
+@contextlib.contextmanager
+def joined(settings: RaySettings, *, cpus: int = 4) -> Iterator[None]:
+    """Be in the gateway's Ray for the time of the block: the one at ``address``, or a small one of our own.
+
+    Raises ConfigError, ChannelError.
+    """
+    refuse_proxy()
+    with contextlib.ExitStack() as stack:
+        if settings.address is None:
+            stack.enter_context(_started(settings, cpus))
+        else:
+            stack.enter_context(_found(settings))
+        yield
+
+
+@contextlib.contextmanager
+def _started(settings: RaySettings, cpus: int) -> Iterator[None]:
+    base = tempfile.gettempdir()  # socket paths end at 107 bytes
+    home = Path(tempfile.mkdtemp(prefix="mpc-gw-", dir=base if len(base) < 32 else "/tmp"))
+    try:
+        token = settings.token or home / "token"
+        if settings.token is None:
+            descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+        _authenticate(token)
+        with _connected(
+            address="local",
+            num_cpus=max(cpus, os.cpu_count() or 1),  # bookkeeping: Serve's own actors want some
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(home / "ray"),
+            namespace=settings.namespace,
+        ):
+            yield
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _found(settings: RaySettings) -> Iterator[None]:
+    assert settings.address is not None
+    host, _, port = settings.address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError("ray.address is not host:port", remedy="give host:port of the head node")
+    try:
+        socket.create_connection((host, int(port)), PREFLIGHT_S).close()
+    except OSError as error:  # Ray would take 20 s to say so
+        raise ChannelError(
+            f"no Ray answers at {settings.address}: {error.strerror or 'no answer'}",
+            remedy="start it (ray start --head), or correct ray.address",
+        ) from None
+    if settings.token is not None:
+        _authenticate(settings.token)
+    elif os.environ.get("RAY_AUTH_MODE") != "token":
+        raise ConfigError(
+            "the gateway's Ray must have token authentication",
+            remedy="start it with RAY_AUTH_MODE=token and a token file, and name the file in ray.token",
+        )
+    with _connected(address=settings.address, namespace=settings.namespace):
+        yield
+
+
+def _authenticate(token: Path) -> None:
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    if "ray" in sys.modules and any(os.environ.get(name) != value for name, value in wanted.items()):
+        raise ConfigError(
+            "Ray was imported before its token was named",
+            remedy="let mpc-ray gateway be the first to import it",
+        )
+    os.environ |= wanted
+
+
+@contextlib.contextmanager
+def _connected(**settings: Any) -> Iterator[None]:
+    import ray
+
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", **settings)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ChannelError(
+            f"could not join the gateway's Ray: {type(error).__name__}",
+            remedy="check ray.address, ray.token and the versions of Ray at both ends",
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()

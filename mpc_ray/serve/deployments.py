@@ -1,0 +1,158 @@
+"""The gateway on Ray Serve.
+
+    serve deploy configs/serve.yaml           # import_path: mpc_ray.serve.deployments:build, args: {config: …}
+    serve run mpc_ray.serve.deployments:build config=configs/gateway.yaml
+
+One replica of ``Triple`` leads one triple, across three clusters over mutual TLS; Ray carries only sealed bytes to
+it. ``Gateway`` is the ingress: the same application that ``mpc-ray gateway`` hosts under uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from mpc_ray.errors import Unavailable
+from mpc_ray.serve.actor import ActorState, state_of
+from mpc_ray.serve.app import create_app
+from mpc_ray.serve.cluster import refuse_proxy
+from mpc_ray.serve.config import GatewayConfig, SetSettings
+from mpc_ray.serve.driver import LEADER
+from mpc_ray.serve.handle import HandleTriples
+from mpc_ray.serve.interface import Answers, Job, Triples
+from mpc_ray.serve.leaders import chosen_sets
+from mpc_ray.serve.wire import Failed, failed
+from mpc_ray.trust.folder import open_folder
+
+WAIT_S = 0.5
+UNREADY_S = 60.0  # a leader that finds no triple for so long is replaced: it mends itself within seconds
+
+
+class Arguments(BaseModel):
+    """What ``args`` of the YAML file, or NAME=VALUE of ``serve run``, may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: Path = Field(description="the gateway's YAML file, on every node")
+    replicas: int = Field(2, ge=1, le=64, description="replicas of the gateway; two survive a rolling update")
+    leader: str = Field(LEADER, pattern=r"^[\w.]+:\w+$", description="who makes the leader of a set")
+
+
+@serve.deployment(
+    name="Triple",
+    health_check_period_s=2,
+    health_check_timeout_s=10,
+    graceful_shutdown_wait_loop_s=0.2,
+    graceful_shutdown_timeout_s=30,
+    ray_actor_options={"num_cpus": 0.1},
+)
+class Triple:
+    """Leads one triple of one set. A replica counts as started once its triple is open."""
+
+    async def __init__(self, config: str, one: str, leader: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        module, _, name = leader.partition(":")
+        make = getattr(importlib.import_module(module), name)
+        settings = SetSettings.model_validate_json(one)
+        self._leader: Triples = make(GatewayConfig.model_validate_json(config), settings, triples=1)
+        self._unready = 0.0
+        await _call(self._leader, "start")
+        while not (await self._leader.status()).get("ready"):
+            await asyncio.sleep(WAIT_S)
+
+    async def infer(self, job: Job) -> Answers | Failed:
+        """One job. A failure is an answer: Ray keeps the text of exceptions."""
+        try:
+            return await self._leader.infer(job)
+        except Exception as error:  # noqa: BLE001 - a failure is an answer
+            return failed(error)
+
+    async def status(self) -> Mapping[str, Any] | Failed:
+        try:
+            return await self._leader.status()
+        except Exception as error:  # noqa: BLE001 - a failure is an answer
+            return failed(error)
+
+    async def check_health(self) -> None:
+        """Serve asks; an error replaces this replica."""
+        now = asyncio.get_running_loop().time()
+        if (await self._leader.status()).get("ready"):
+            self._unready = 0.0
+            return
+        self._unready = self._unready or now
+        if now - self._unready > UNREADY_S:
+            raise Unavailable("no triple could be opened", remedy="see the parties' logs")
+
+    async def __del__(self) -> None:
+        if hasattr(self, "_leader"):
+            await _call(self._leader, "stop")
+
+
+@serve.deployment(
+    name="Gateway",
+    max_ongoing_requests=1000,  # the application refuses what is too much, with 429
+    health_check_period_s=2,
+    health_check_timeout_s=10,
+    graceful_shutdown_wait_loop_s=0.2,
+    graceful_shutdown_timeout_s=70,
+    ray_actor_options={"num_cpus": 0.1},
+)
+@serve.ingress()
+class Gateway:
+    """The application in a replica: its triples behind handles, its state in one actor."""
+
+    async def __init__(self, config: str, sets: dict[str, DeploymentHandle]) -> None:  # type: ignore[misc]
+        self._config = GatewayConfig.model_validate_json(config)
+        self._triples = {name: HandleTriples(name, handle) for name, handle in sets.items()}
+        self._state: ActorState = await state_of(self._config)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(self._config, self._triples, self._state)
+
+
+def triple(config: GatewayConfig, one: SetSettings, leader: str = LEADER) -> Application:
+    """The deployment of one set's triples, between ``min_triples`` and ``max_triples`` of them."""
+    queue = config.batching.max_queue
+    scale: dict[str, Any] = {"num_replicas": one.min_triples}
+    if one.max_triples > one.min_triples:
+        scale = {
+            "autoscaling_config": {
+                "min_replicas": one.min_triples,
+                "max_replicas": one.max_triples,
+                "target_ongoing_requests": max(1, queue // 4),
+                "upscale_delay_s": 5,
+                "downscale_delay_s": 120,
+            }
+        }
+    deployment: Any = Triple  # what the decorator makes of it
+    bound: Application = deployment.options(
+        name=f"Triple-{one.name}", max_ongoing_requests=queue, max_queued_requests=queue, **scale
+    ).bind(config.model_dump_json(), one.model_dump_json(), leader)
+    return bound
+
+
+def build(arguments: Arguments) -> Application:
+    """The whole gateway. Raises ConfigError, CertificateError: the deployment fails and says so."""
+    refuse_proxy()
+    config = GatewayConfig.load(arguments.config)
+    chosen = chosen_sets(config, open_folder(config.folder).directory())
+    sets = {one.name: triple(config, one, arguments.leader) for one in chosen}
+    deployment: Any = Gateway
+    bound: Application = deployment.options(num_replicas=arguments.replicas).bind(
+        config.model_dump_json(), sets
+    )
+    return bound
+
+
+async def _call(leader: Triples, method: str) -> None:
+    """``start`` or ``stop``, where the leader has it."""
+    if (found := getattr(leader, method, None)) is not None:
+        await found()

@@ -1,0 +1,183 @@
+"""How the three parties of a set are, as their fronts say: asked about once a second, and what all three agree on.
+
+A model may be used if every party has it under the same digest of its public record. A party that does not answer
+twice in a row, or answers as another instance than before, has lost whatever it held for us: the leader is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mpc_ray.channel.link import Message
+from mpc_ray.errors import MpcError
+from mpc_ray.serve.links import Front
+
+log = logging.getLogger("mpc_ray.serve.triple")
+
+MISSED = 2
+"""Answers in a row that a party may fail to give before it counts as lost."""
+
+
+@dataclass(frozen=True)
+class PartyState:
+    """What a gateway knows of one party. ``certificate_not_after``: POSIX seconds, 0 unknown. ``why``: the last error."""
+
+    party: int
+    ready: bool = False
+    version: str = ""
+    certificate_not_after: float = 0.0
+    instance: str = ""
+    missed: int = 0
+    why: str = "not asked yet"
+    models: Mapping[str, Mapping[str, Any]] | None = None
+
+
+class Fleet:
+    """The three parties of ``set_name``. ``wanted`` limits the models; empty: all that the three share.
+
+    ``on_lost(party, why)`` is called when a party has gone or is a new instance of itself.
+    """
+
+    def __init__(
+        self,
+        set_name: str,
+        fronts: Sequence[Front],
+        wanted: frozenset[str],
+        *,
+        every_s: float = 1.0,
+        on_lost: Callable[[int, str], object] = lambda party, why: None,
+    ) -> None:
+        self.set = set_name
+        self.fronts = tuple(fronts)
+        self.parties = [PartyState(front.party) for front in fronts]
+        self.models: dict[str, dict[str, Any]] = {}
+        self.differing: dict[str, list[str]] = {}
+        self._wanted = wanted
+        self._every_s = every_s
+        self._on_lost = on_lost
+
+    @property
+    def ready(self) -> bool:
+        """Whether all three parties say that they are ready."""
+        return all(state.ready for state in self.parties)
+
+    def digests(self) -> dict[str, str]:
+        """The models that may be used, with their digests."""
+        return {name: str(model["digest"]) for name, model in self.models.items()}
+
+    def why_not(self) -> str:
+        """Why nothing can be computed now, for people: the first party that is not ready, or no common model."""
+        for state in self.parties:
+            if not state.ready:
+                return f"party {state.party} of set {self.set}: {state.why}"
+        return f"the three parties of set {self.set} have no model in common"
+
+    async def watch(self) -> None:
+        """Ask all three again and again, for ever."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._every_s)
+
+    async def look(self) -> None:
+        """Ask all three once. Raises nothing: what failed is in ``parties``."""
+        timeout = max(1.0, 2 * self._every_s)
+        asked = (front.control.ask({"cmd": "status"}, timeout=timeout) for front in self.fronts)
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        for party, outcome in enumerate(outcomes):
+            self._note(party, outcome)
+        self._agree()
+
+    def _note(self, party: int, outcome: Message | BaseException) -> None:
+        before = self.parties[party]
+        if isinstance(outcome, MpcError):
+            why = outcome.cause.removeprefix(f"party {party}: ")
+            missed = before.missed + 1
+            gone = missed >= MISSED or not before.instance
+            self.parties[party] = replace(before, missed=missed, why=why, ready=before.ready and not gone)
+            if missed == MISSED and before.instance:
+                self._tell(party, why)
+            return
+        if isinstance(outcome, BaseException):
+            raise outcome
+        state = read_status(party, self.set, outcome.header)
+        self.parties[party] = state
+        if before.instance and state.instance != before.instance:
+            self._tell(party, "it was started again")
+
+    def _tell(self, party: int, why: str) -> None:
+        log.warning("set %s: party %d is lost: %s", self.set, party, why)
+        self._on_lost(party, why)
+
+    def _agree(self) -> None:
+        known = [state.models for state in self.parties]
+        if any(models is None for models in known):
+            return
+        models, differing = agreed([models for models in known if models is not None], self._wanted)
+        if differing and differing != self.differing:
+            for name, digests in differing.items():
+                log.warning("set %s: model %s is not the same at all parties: %s", self.set, name, ", ".join(digests))
+        self.models, self.differing = models, differing
+
+
+def read_status(party: int, set_name: str, header: Mapping[str, Any]) -> PartyState:
+    """A party's answer to ``status``. Nothing in it is trusted to have the right type."""
+    if header.get("party") != party or header.get("set") != set_name:
+        return PartyState(party, instance=_text(header, "instance"), why="it says that it is another party or set")
+    waiting = header.get("waiting")
+    reasons = [str(reason)[:200] for reason in waiting] if isinstance(waiting, list) else []
+    ready = header.get("ready") is True
+    ends = header.get("certificate_not_after")
+    known: dict[str, Mapping[str, Any]] = {}
+    listed = header.get("models")
+    for model in listed if isinstance(listed, list) else []:
+        if isinstance(model, dict) and isinstance(model.get("name"), str) and isinstance(model.get("digest"), str):
+            known[model["name"]] = model
+    return PartyState(
+        party,
+        ready,
+        _text(header, "version"),
+        float(ends) if isinstance(ends, int | float) and math.isfinite(ends) else 0.0,
+        _text(header, "instance"),
+        0,
+        "" if ready else "not ready: " + ("; ".join(reasons[:3]) or "it does not say why"),
+        known,
+    )
+
+
+def agreed(
+    known: Sequence[Mapping[str, Mapping[str, Any]]], wanted: frozenset[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+    """(models that all have under one digest: name, digest, lengths, hidden; names whose digests differ, or that a
+    party lacks: what each has). ``wanted`` limits both.
+    """
+    models: dict[str, dict[str, Any]] = {}
+    differing: dict[str, list[str]] = {}
+    for name in sorted(set().union(*known)):
+        if wanted and name not in wanted:
+            continue
+        each = [models_of.get(name) for models_of in known]
+        digests = [str(one["digest"]) if one is not None else "missing" for one in each]
+        first = each[0]
+        if first is None or len(set(digests)) > 1:
+            differing[name] = [digest[:12] for digest in digests]
+            continue
+        lengths = first.get("lengths")
+        hidden = first.get("hidden")
+        models[name] = {
+            "name": name,
+            "digest": digests[0],
+            "lengths": [int(n) for n in lengths if isinstance(n, int)] if isinstance(lengths, list) else [],
+            "hidden": hidden if isinstance(hidden, int) else 0,
+        }
+    return models, differing
+
+
+
+def _text(header: Mapping[str, Any], name: str) -> str:
+    value = header.get(name)
+    return "".join(c for c in value[:64] if c.isprintable()) if isinstance(value, str) else ""

@@ -1,0 +1,48 @@
+"""Which sets a gateway leads, and their leaders in this process."""
+
+from __future__ import annotations
+
+from mpc_ray.errors import ConfigError
+from mpc_ray.serve.config import GatewayConfig, SetSettings
+from mpc_ray.serve.interface import Triples
+from mpc_ray.trust.directory import Directory
+from mpc_ray.trust.folder import open_folder
+
+
+def chosen_sets(config: GatewayConfig, directory: Directory) -> tuple[SetSettings, ...]:
+    """The sets to lead, in order of preference. Raises ConfigError for one that the directory lacks, or for none."""
+    there = directory.sets()
+    if missing := [one.name for one in config.sets if one.name not in there]:
+        raise ConfigError(
+            f"the directory has no whole set {missing[0]}",
+            remedy=f"it has {', '.join(there) or 'none'}; correct `sets`, or install the newest directory",
+        )
+    chosen = config.sets or tuple(SetSettings(name=name) for name in there)
+    if not chosen:
+        raise ConfigError(
+            "the directory has no whole set", remedy="have three parties of one set signed first"
+        )
+    return chosen
+
+
+def leader(config: GatewayConfig, one: SetSettings, *, triples: int) -> Triples:
+    """A leader of one set over mutual TLS, not started. It keeps ``triples`` triples open."""
+    from mpc_ray.serve import triple
+
+    folder = open_folder(config.folder)
+    settings = config.batching.model_dump() | {"triples": triples}
+    return triple.leader(config.folder, folder.directory(), one.name, models=one.models, settings=settings)
+
+
+def leaders(config: GatewayConfig) -> dict[str, Triples]:
+    """Leaders of all sets in this process, none started. Raises ConfigError, CertificateError."""
+    chosen = chosen_sets(config, open_folder(config.folder).directory())
+    return {one.name: leader(config, one, triples=one.max_triples) for one in chosen}
+
+
+def null_leader(config: GatewayConfig, one: SetSettings, *, triples: int) -> Triples:
+    """A leader that computes nothing, for measuring what the gateway itself costs (``serve.null``)."""
+    from mpc_ray.serve.null import NullTriple
+
+    model = {"name": "null", "digest": "0" * 64, "lengths": [16, 32, 64, 128], "hidden": 384}
+    return NullTriple(one.name, models=(model,))
