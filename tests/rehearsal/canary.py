@@ -1,7 +1,7 @@
 """A canary text goes through the whole system; then it is looked for everywhere that is not the client's.
 
-Every kind of place is also given a canary of its own on purpose (a *control*): a search that cannot find that one proves
-nothing. The controls go into a Ray of the control's own, of the same kind as the parties'.
+Every kind of place is also given a canary of its own on purpose (a *control*): a search that cannot find that one
+proves nothing. The controls go into a Ray of the control's own, of the same kind as the parties'.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from search import Capture, Found, byte_needles, id_needles, in_bytes, in_files, in_process, number_needles, text_needles
+from search import (
+    Capture,
+    Found,
+    byte_needles,
+    id_needles,
+    in_bytes,
+    in_files,
+    in_process,
+    number_needles,
+    text_needles,
+)
 
 CANARY = "The heron kestrel 7f3a91c4 ate seventeen violet umbrellas near Ouagadougou"
 Needles = Mapping[str, Sequence[bytes]]
@@ -61,7 +71,11 @@ class Outcome:
 
 
 def needles(
-    text: str, ids: Sequence[int], embedding: np.ndarray, weights: np.ndarray, shares: Sequence[tuple[str, bytes]]
+    text: str,
+    ids: Sequence[int],
+    embedding: np.ndarray,
+    weights: np.ndarray,
+    shares: Sequence[tuple[str, bytes]],
 ) -> dict[str, list[bytes]]:
     """Everything that would betray this one question, its answer, the model, or a share of them."""
     found = text_needles("text", text) | id_needles("token ids", ids) | number_needles("embedding", embedding)
@@ -77,11 +91,18 @@ def controls(home: Path, canary: str) -> list[str]:
     wanted = text_needles("control", canary)
     home.mkdir(parents=True)
     (home / "ray").mkdir()
-    environ = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(home / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
+    environ = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     child = subprocess.Popen(
-        [sys.executable, "-P", "-c", CONTROL, canary, str(home)], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-P", "-c", CONTROL, canary, str(home)],
+        env=environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     assert child.stdout is not None and child.stdin is not None
     try:
         if not any(line == b"ready\n" for line in child.stdout):  # until it is ready, or has ended
@@ -122,7 +143,11 @@ def packet_control(path: Path, canary: str) -> bool:
 
 
 def search(
-    wanted: Needles, roots: Sequence[Path], processes: Sequence[psutil.Process], capture: Path, leave_out: Sequence[Path]
+    wanted: Needles,
+    roots: Sequence[Path],
+    processes: Sequence[psutil.Process],
+    capture: Path,
+    leave_out: Sequence[Path],
 ) -> Outcome:
     """All files, all memory of the servers, all packets."""
     outcome = Outcome()

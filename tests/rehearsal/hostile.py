@@ -45,7 +45,7 @@ class Hostile:
         self.other = maker.body("Another text, of another job.")
         self.random = random.Random(7)
 
-    # -- kinds of attack: (name, statuses that may come back, how to send it) -----------------------------------------
+    # -- kinds of attack: (name, statuses that may come back, how to send it)
 
     def kinds(self) -> list[tuple[str, set[int], Callable[[], Attack]]]:
         return [
@@ -103,23 +103,54 @@ class Hostile:
         envelope = body["envelopes"]
         body["envelopes"] = self.random.choice(
             [
-                [], envelope[:2], envelope * 2, [envelope[0], envelope[1], ""], [envelope[0][:40]] * 3,
-                [e[:-3] for e in envelope], ["!" * 400] * 3, [1, 2, 3], "x", None, [envelope[0], envelope[1], "A" * 3_000_000],
+                [],
+                envelope[:2],
+                envelope * 2,
+                [envelope[0], envelope[1], ""],
+                [envelope[0][:40]] * 3,
+                [e[:-3] for e in envelope],
+                ["!" * 400] * 3,
+                [1, 2, 3],
+                "x",
+                None,
+                [envelope[0], envelope[1], "A" * 3_000_000],
             ]
-        )  # fmt: skip
+        )
         return self._json(body)
 
     def _changed(self) -> Attack:
         field, value = self.random.choice(
             [
-                ("batch", 2), ("batch", 0), ("batch", -1), ("batch", "1"), ("batch", 10**9), ("length", 17), ("length", 512),
-                ("job", "00" * 16), ("job", "zz"), ("set", "moon"), ("model", "other"), ("model", "../../etc/passwd"),
-                ("model_digest", "ab" * 32), ("protocol", "none"), ("output", "hidden"), ("range_check", False),
-                ("range_check", "yes"), ("purpose", "advertising"), ("jurisdictions", ["XX"]), ("jurisdictions", "US"),
-                ("retention", "forever"), ("expires_ms", 1 << 60), ("issued_ms", 0.5), ("inputs", ["00" * 32] * 3),
-                ("inputs", []), ("federation", "another"), ("client", "0" * 32), ("subject", "Alice"),
+                ("batch", 2),
+                ("batch", 0),
+                ("batch", -1),
+                ("batch", "1"),
+                ("batch", 10**9),
+                ("length", 17),
+                ("length", 512),
+                ("job", "00" * 16),
+                ("job", "zz"),
+                ("set", "moon"),
+                ("model", "other"),
+                ("model", "../../etc/passwd"),
+                ("model_digest", "ab" * 32),
+                ("protocol", "none"),
+                ("output", "hidden"),
+                ("range_check", False),
+                ("range_check", "yes"),
+                ("purpose", "advertising"),
+                ("jurisdictions", ["XX"]),
+                ("jurisdictions", "US"),
+                ("retention", "forever"),
+                ("expires_ms", 1 << 60),
+                ("issued_ms", 0.5),
+                ("inputs", ["00" * 32] * 3),
+                ("inputs", []),
+                ("federation", "another"),
+                ("client", "0" * 32),
+                ("subject", "Alice"),
             ]
-        )  # fmt: skip
+        )
         return self._json(with_changed(self.valid, **{field: value}))
 
     def _forged(self) -> Attack:
@@ -134,38 +165,59 @@ class Hostile:
     def _expired(self) -> Attack:
         now = int(time.time() * 1000)
         start, end = self.random.choice(
-            [(now - 120_000, now - 61_000), (now - 90_000, now - 31_000), (now + 90_000, now + 120_000), (now, now + 60_001)]
+            [
+                (now - 120_000, now - 61_000),
+                (now - 90_000, now - 31_000),
+                (now + 90_000, now + 120_000),
+                (now, now + 60_001),
+            ]
         )
         if end - start <= 60_000:
             return self._json(self.maker.body(issued_ms=start, expires_ms=end))
         return self._json(with_changed(self.maker.body(), issued_ms=start, expires_ms=end))
 
     def _moved(self) -> Attack:
-        """Every part is genuine, and in the wrong place; a fresh authorisation each time, so that no replay hides it."""
-        body, e = self.maker.body(), None
+        """Every part is genuine, and in the wrong place; a fresh job each time, so that no replay hides it."""
+        body = self.maker.body()
         e = body["envelopes"]
         return self._json(
             {
                 **body,
                 "envelopes": self.random.choice(
-                    [[e[1], e[0], e[2]], [e[0], e[0], e[0]], self.other["envelopes"], [e[0], e[1], flipped(e[2])],
-                     [self.other["envelopes"][0], e[1], e[2]]]
+                    [
+                        [e[1], e[0], e[2]],
+                        [e[0], e[0], e[0]],
+                        self.other["envelopes"],
+                        [e[0], e[1], flipped(e[2])],
+                        [self.other["envelopes"][0], e[1], e[2]],
+                    ]
                 ),
             }
-        )  # fmt: skip
+        )
 
     def _replayed(self) -> Attack:
         return self._json(self.accepted)
 
     def _bearer(self) -> Attack:
         bad = self.random.choice(
-            ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer " + "x" * 5000, self.headers["Authorization"][:-1] + "A",
-             "Bearer mpck_" + "0" * 16 + "_" + "A" * 43, self.headers["Authorization"] + " x", "bearer\t" + self.bearer[:-2]]
-        )  # fmt: skip
+            [
+                "",
+                "Bearer",
+                "Bearer ",
+                "Basic YTpi",
+                "Bearer " + "x" * 5000,
+                self.headers["Authorization"][:-1] + "A",
+                "Bearer mpck_" + "0" * 16 + "_" + "A" * 43,
+                self.headers["Authorization"] + " x",
+                "bearer\t" + self.bearer[:-2],
+            ]
+        )
         return self._json(self.valid, Authorization=bad)
 
     def _oversized(self) -> Attack:
-        return self._post(b" " * (33 << 20) if self.random.random() < 0.3 else b'{"x":"' + b"A" * (33 << 20) + b'"}')
+        return self._post(
+            b" " * (33 << 20) if self.random.random() < 0.3 else b'{"x":"' + b"A" * (33 << 20) + b'"}'
+        )
 
     def _chunked(self) -> Attack:
         async def body() -> Any:
@@ -174,16 +226,30 @@ class Hostile:
                 yield b"A" * (1 << 20)
 
         async def send(client: httpx.AsyncClient) -> httpx.Response:
-            return await client.post(INFER, content=body(), headers=self.headers | {"Content-Type": "application/json"})
+            return await client.post(
+                INFER, content=body(), headers=self.headers | {"Content-Type": "application/json"}
+            )
 
         return send
 
     def _route(self) -> Attack:
         method, path = self.random.choice(
-            [("GET", INFER), ("PUT", INFER), ("DELETE", "/v1/models"), ("POST", "/v1/parties"), ("GET", "/v1/private/../../etc/passwd"),
-             ("GET", "/v1/private/infer/x"), ("GET", "/%00"), ("GET", "/v2/models/" + "a" * 3000), ("GET", "/admin"), ("TRACE", "/"),
-             ("GET", "/v2/models/nobody"), ("GET", "/v1/parties?set=moon"), ("PROPFIND", "/")]
-        )  # fmt: skip
+            [
+                ("GET", INFER),
+                ("PUT", INFER),
+                ("DELETE", "/v1/models"),
+                ("POST", "/v1/parties"),
+                ("GET", "/v1/private/../../etc/passwd"),
+                ("GET", "/v1/private/infer/x"),
+                ("GET", "/%00"),
+                ("GET", "/v2/models/" + "a" * 3000),
+                ("GET", "/admin"),
+                ("TRACE", "/"),
+                ("GET", "/v2/models/nobody"),
+                ("GET", "/v1/parties?set=moon"),
+                ("PROPFIND", "/"),
+            ]
+        )
 
         async def send(client: httpx.AsyncClient) -> httpx.Response:
             return await client.request(method, path, headers=self.headers)
@@ -192,22 +258,35 @@ class Hostile:
 
     def _headers_bad(self) -> Attack:
         name, value = self.random.choice(
-            [("X-Request-Timeout-Ms", "-1"), ("X-Request-Timeout-Ms", "soon"), ("X-Request-Timeout-Ms", "9" * 400),
-             ("Idempotency-Key", "k" * 5000), ("Idempotency-Key", ""), ("Content-Type", "text/xml"), ("Content-Encoding", "gzip"),
-             ("Accept-Language", "x" * 4000), ("X-Big", "y" * 60_000)]
-        )  # fmt: skip
+            [
+                ("X-Request-Timeout-Ms", "-1"),
+                ("X-Request-Timeout-Ms", "soon"),
+                ("X-Request-Timeout-Ms", "9" * 400),
+                ("Idempotency-Key", "k" * 5000),
+                ("Idempotency-Key", ""),
+                ("Content-Type", "text/xml"),
+                ("Content-Encoding", "gzip"),
+                ("Accept-Language", "x" * 4000),
+                ("X-Big", "y" * 60_000),
+            ]
+        )
         forged = {**self.valid, "signature": flipped(self.valid["signature"])}
         return self._json(forged, **{name: value})
 
     def _forbidden(self) -> Attack:
         return self._json(
             self.random.choice(
-                [self.maker.body(purpose="advertising"), self.maker.body(jurisdictions=("XX",)), self.maker.body(retention="forever"),
-                 self.maker.body(model="other"), self.maker.body(model_digest="cd" * 32)]
+                [
+                    self.maker.body(purpose="advertising"),
+                    self.maker.body(jurisdictions=("XX",)),
+                    self.maker.body(retention="forever"),
+                    self.maker.body(model="other"),
+                    self.maker.body(model_digest="cd" * 32),
+                ]
             )
-        )  # fmt: skip
+        )
 
-    # -- sending ---------------------------------------------------------------------------------------------------------
+    # -- sending
 
     def attacks(self, count: int) -> Iterator[tuple[str, set[int], Attack]]:
         """``count`` attacks in turn of their kinds; the 33 MB ones are rare."""
@@ -236,11 +315,17 @@ class Hostile:
         return outcome
 
     async def _one(self, client: httpx.AsyncClient, attack: Attack) -> tuple[int, str]:
-        """Status and code; 0 where the server hung up on a body that it had refused, or the client would not send it."""
+        """Status and code; 0 where the server hung up on a body it had refused, or httpx would not send it."""
         for _ in range(50):
             try:
                 answer = await attack(client)
-            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.LocalProtocolError, httpx.InvalidURL):
+            except (
+                httpx.ReadError,
+                httpx.WriteError,
+                httpx.RemoteProtocolError,
+                httpx.LocalProtocolError,
+                httpx.InvalidURL,
+            ):
                 return 0, ""
             except (UnicodeEncodeError, ValueError):
                 return 0, ""

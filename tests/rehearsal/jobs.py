@@ -28,7 +28,9 @@ class Maker:
     key: SigningKey
     set: str
 
-    def authorisation(self, plaintexts: list[bytes], batch: int, length: int, **changed: Any) -> Authorisation:
+    def authorisation(
+        self, plaintexts: list[bytes], batch: int, length: int, **changed: Any
+    ) -> Authorisation:
         now = int(time.time() * 1000)
         fields: dict[str, Any] = {
             "job": os.urandom(16).hex(),
@@ -59,7 +61,9 @@ class Maker:
             found.append(pack(Message(header, dict(parcel.tensors))))
         return found, batch.size, batch.length
 
-    def body(self, text: str = "A man is eating food.", *, key: SigningKey | None = None, **changed: Any) -> Body:
+    def body(
+        self, text: str = "A man is eating food.", *, key: SigningKey | None = None, **changed: Any
+    ) -> Body:
         """A valid request but for ``changed`` fields, which are signed; ``key`` signs in place of the enrolled one."""
         plaintexts, size, length = self.plaintexts(text)
         signer = key or self.key

@@ -66,7 +66,7 @@ class Load:
             self.latest[i] = max(self.latest[i], began)
 
     def back_after(self, moment: float, timeout_s: float) -> float:
-        """Seconds from ``moment`` until every client has had an answer to a question asked after it; inf if not in time."""
+        """Seconds from ``moment`` until every client has an answer to a question asked after it; inf if late."""
         while time.monotonic() - moment < timeout_s:
             if all(began > moment for began in self.latest):
                 return time.monotonic() - moment

@@ -1,4 +1,4 @@
-"""Three operators, a gateway, a client's proxy: the deployment of docs/deployment.md, part A, typed as a person types it.
+"""Three operators, a gateway, a client's proxy: docs/deployment.md, part A, typed as a person types it.
 
 Every step is a command of ``mpc-ray``. Services run under ``mpc-ray supervise``, each with a log of its own. All of it
 lies in one short folder; leaving ``World`` ends every process whose command line or environment names that folder.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -21,7 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
 import psutil
 import yaml
 
@@ -43,17 +41,27 @@ class World:
         self.say = say
         self.slots = slots
         # Ray's socket paths must stay below 108 bytes.
-        self.home = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp" if len(tempfile.gettempdir()) > 20 else None))
+        self.home = Path(
+            tempfile.mkdtemp(prefix="mr-", dir="/tmp" if len(tempfile.gettempdir()) > 20 else None)
+        )
         self.logs = self.home / "logs"
         self.logs.mkdir()
         self.services: dict[str, subprocess.Popen[bytes]] = {}
-        self.ports = dict(zip((*(f"{o}-{k}" for o, _, _ in OPERATORS for k in ("peer", "gateway")), "https", "proxy"), _ports(8)))
+        self.ports = dict(
+            zip(
+                (*(f"{o}-{k}" for o, _, _ in OPERATORS for k in ("peer", "gateway")), "https", "proxy"),
+                _ports(8),
+                strict=True,
+            )
+        )
         self.api_key = ""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
         if error is None:
             shutil.rmtree(self.home, ignore_errors=True)
@@ -72,12 +80,20 @@ class World:
     def run(self, *words: str) -> dict[str, Any]:
         """Run ``mpc-ray WORDS --json`` to its end; the object that it printed."""
         done = subprocess.run(
-            [*PROGRAM, *words, "--json"], cwd=self.home, env=self.environ(), capture_output=True, text=True, check=False, timeout=300
+            [*PROGRAM, *words, "--json"],
+            cwd=self.home,
+            env=self.environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         with (self.logs / "commands.log").open("a") as log:
             log.write(f"$ mpc-ray {' '.join(words)}\n{done.stdout}{done.stderr}")
         if done.returncode:
-            raise Failed(f"mpc-ray {' '.join(words[:2])}: exit {done.returncode}: {done.stderr.strip()[-600:]}")
+            raise Failed(
+                f"mpc-ray {' '.join(words[:2])}: exit {done.returncode}: {done.stderr.strip()[-600:]}"
+            )
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
@@ -109,9 +125,13 @@ class World:
                 return time.monotonic() - began
             for name, process in self.services.items():
                 if process.poll() is not None:
-                    raise Failed(f"{name} ended with {process.returncode} while waiting for {what}\n{self.tail(name)}")
+                    raise Failed(
+                        f"{name} ended with {process.returncode} while waiting for {what}\n{self.tail(name)}"
+                    )
             time.sleep(0.1)
-        ends = "\n".join(f"--- {path.name}\n{self.tail(path.stem)}" for path in sorted(self.logs.glob("*.log")))
+        ends = "\n".join(
+            f"--- {path.name}\n{self.tail(path.stem)}" for path in sorted(self.logs.glob("*.log"))
+        )
         raise Failed(f"{what}: not within {timeout_s:g} s\n{ends}")
 
     def tail(self, name: str, lines: int = 12) -> str:

@@ -1,0 +1,148 @@
+"""``mpc-ray certs`` and ``mpc-ray keys`` as operators and clients type them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpc_ray.cli import main
+
+OPERATORS = ("alpha", "beta", "gamma")
+
+
+@pytest.fixture
+def mpc_ray(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Runs a command with --json in a folder of its own; (exit code, what it printed as JSON)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, dict[str, Any]]:
+        capsys.readouterr()
+        code = main.run([*words, "--json"])
+        return code, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def ask(run: Callable[..., Any], index: int, operator: str, **changed: str) -> tuple[int, dict[str, Any]]:
+    given = {
+        "--set": "eu", "--operator": operator, "--region": "eu-west-1", "--jurisdiction": "IE",
+        "--peer": f"10.0.0.{index}:50051", "--endpoint": f"10.0.0.{index}:50052", "--out": operator,
+    } | {f"--{k}": v for k, v in changed.items()}  # fmt: skip
+    return run("certs", "request", "--party", str(index), *(word for pair in given.items() for word in pair))
+
+
+def federation(run: Callable[..., Any]) -> str:
+    """Three operators and a gateway, all installed; the authority's fingerprint."""
+    fingerprint = run("certs", "init", "--federation", "demo", "--out", "ca")[1]["fingerprint"]
+    for index, operator in enumerate(OPERATORS):
+        assert ask(run, index, operator)[0] == 0
+    assert run("certs", "request", "--gateway", "--out", "gw")[0] == 0
+    requests = [f"{name}/request.json" for name in (*OPERATORS, "gw")]
+    code, signed = run("certs", "sign", "--ca", "ca", *requests)
+    assert (code, signed["serial"], len(signed["records"])) == (0, 2, 4)
+    for name in (*OPERATORS, "gw"):
+        code, done = run(
+            "certs", "install", "ca/directory.json", "--folder", name, "--fingerprint", fingerprint
+        )
+        assert code == 0 and not done["trusted_first_use"]
+    return str(fingerprint)
+
+
+def test_a_federation_from_nothing(mpc_ray: Callable[..., Any]) -> None:
+    fingerprint = federation(mpc_ray)
+    code, shown = mpc_ray("certs", "show", "alpha")
+    assert code == 0 and shown["fingerprint"] == fingerprint
+    assert set(shown["ends"]) == {"eu/0", "eu/1", "eu/2", "gateway/gateway", "the directory"}
+    for name in OPERATORS:
+        assert stat.S_IMODE(Path(name).stat().st_mode) == 0o700
+        for key in ("tls.key", "hpke.keys"):
+            assert stat.S_IMODE(Path(name, key).stat().st_mode) == 0o600
+    assert not list(Path("ca").glob("*/*.key")), "the authority holds somebody else's key"
+
+
+def test_rotation_takes_over_at_install(mpc_ray: Callable[..., Any]) -> None:
+    federation(mpc_ray)
+    before = Path("alpha/tls.pem").read_bytes()
+    assert mpc_ray("certs", "rotate", "--folder", "alpha")[0] == 0
+    assert Path("alpha/tls.pem").read_bytes() == before
+    code, refused = mpc_ray("certs", "rotate", "--folder", "alpha")
+    assert code == 2 and "under way" in refused["cause"]
+    assert mpc_ray("certs", "sign", "alpha/request.json")[1]["serial"] == 3
+    assert mpc_ray("certs", "install", "ca/directory.json", "--folder", "alpha")[1]["rotated"]
+    assert Path("alpha/tls.pem").read_bytes() != before
+
+
+def test_an_older_directory_is_refused(mpc_ray: Callable[..., Any]) -> None:
+    federation(mpc_ray)
+    Path("old.json").write_bytes(Path("ca/directory.json").read_bytes())
+    assert mpc_ray("certs", "sign")[1]["serial"] == 3
+    assert mpc_ray("certs", "install", "ca/directory.json", "--folder", "beta")[0] == 0
+    code, refused = mpc_ray("certs", "install", "old.json", "--folder", "beta")
+    assert code == 5 and "serial" in refused["cause"]
+
+
+def test_another_authority_is_refused(mpc_ray: Callable[..., Any]) -> None:
+    federation(mpc_ray)
+    mpc_ray("certs", "init", "--federation", "demo", "--out", "other")
+    assert mpc_ray("certs", "sign", "--ca", "other", "alpha/request.json")[0] == 0
+    code, refused = mpc_ray("certs", "install", "other/directory.json", "--folder", "alpha")
+    assert code == 5 and "authority" in refused["cause"]
+
+
+def test_a_place_is_not_given_away_by_mistake(mpc_ray: Callable[..., Any]) -> None:
+    federation(mpc_ray)
+    assert ask(mpc_ray, 0, "mallory", peer="10.0.0.9:50051", endpoint="10.0.0.9:50052")[0] == 0
+    code, refused = mpc_ray("certs", "sign", "mallory/request.json")
+    assert code == 5 and "alpha's" in refused["cause"] and "--replace" in refused["remedy"]
+    assert mpc_ray("certs", "sign", "mallory/request.json", "--replace")[0] == 0
+
+
+def test_a_folder_that_others_may_enter_is_refused(mpc_ray: Callable[..., Any]) -> None:
+    federation(mpc_ray)
+    Path("alpha").chmod(0o755)
+    code, refused = mpc_ray("certs", "rotate", "--folder", "alpha")
+    assert code == 2 and "chmod" in refused["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "x"], "a party or for a gateway"),
+        (["--party", "0", "--gateway", "--out", "x"], "a party or for a gateway"),
+        (["--party", "0", "--out", "x", "--set", "eu"], "--operator"),
+    ],
+)
+def test_half_a_request_says_what_is_missing(
+    mpc_ray: Callable[..., Any], words: list[str], said: str
+) -> None:
+    code, refused = mpc_ray("certs", "request", *words)
+    assert code == 2 and said in refused["cause"]
+    assert not Path("x").exists()
+
+
+def test_signing_keys_are_enrolled_and_revoked(mpc_ray: Callable[..., Any]) -> None:
+    federation(mpc_ray)
+    made = mpc_ray("keys", "signing", "--out", "app.key")[1]
+    assert stat.S_IMODE(Path("app.key").stat().st_mode) == 0o600
+    assert made["public"] not in json.dumps(mpc_ray("keys", "list", "--party", "alpha")[1])
+    code, enrolled = mpc_ray("keys", "enroll", made["public"], "--party", "alpha", "--name", "app")
+    assert code == 0 and enrolled["id"] == made["id"]
+    assert mpc_ray("keys", "enroll", made["public"], "--party", "alpha", "--name", "again")[0] == 2
+    assert mpc_ray("keys", "revoke", "app", "--party", "alpha")[1]["revoked"] > 0
+    assert mpc_ray("keys", "list", "--party", "alpha")[1]["keys"][0]["revoked"] > 0
+
+
+def test_an_api_key_is_shown_once(mpc_ray: Callable[..., Any]) -> None:
+    federation(mpc_ray)
+    bearer = mpc_ray("keys", "create", "--gateway", "gw", "--name", "a")[1]["bearer"]
+    secret = bearer.rpartition("_")[2]
+    assert secret not in json.dumps(mpc_ray("keys", "list-api", "--gateway", "gw")[1])
+    stored = b"".join(path.read_bytes() for path in Path("gw").iterdir() if path.is_file())
+    assert secret.encode() not in stored
