@@ -8,7 +8,7 @@ Three ways to host the same application, one after the other, each in a process 
     uvicorn+serve   mpc-ray gateway: the leader in a replica of Ray Serve, behind a handle
     serve           serve deploy: Ray Serve's own proxy, a replica of the gateway, a replica of the leader
 
-Milliseconds are the client's, from the first byte sent to the last received over a connection that is open; requests are
+Milliseconds are the client's, from the first byte sent to the last received over an open connection; requests are
 signed before the clock starts. The client shares the machine's cores with what it measures. ``--length`` gives requests
 as large as one text of so many tokens has them (MiniLM's width); 0 sends small ones. Targets: p50 8 and p95 15 under
 uvicorn, 15 and 40 under Serve.
@@ -25,6 +25,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -164,31 +165,41 @@ async def drive(url, context, bearer, key, length, rate, seconds):
     return sorted(taken), failed
 
 
-def measure(mode, root, bearer, key, arguments):
-    """One way of hosting: start it, load it, end it."""
+@contextlib.contextmanager
+def served(mode, root):
+    """The gateway in a process of its own, for the time of the block: the process, and its address."""
     command = [sys.executable, __file__, "--host", mode, "--root", str(root)]
     environ = os.environ | (FAST if mode != "uvicorn" else {})
+    log = root / f"{mode}.log"
     with (
-        open(root / f"{mode}.log", "wb") as log,
+        open(log, "wb") as out,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.PIPE, env=environ
+            command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, env=environ
         ) as server,
     ):
         try:
-            url = next(
-                (json.loads(line)["url"] for line in server.stderr if line.startswith(b'{"url"')), None
-            )
-            if url is None:
-                raise SystemExit(f"{mode} did not start; see {root / f'{mode}.log'}")
-            context = ssl.create_default_context(cafile=str(root / "gw" / "ca.pem"))
-            context.check_hostname = False  # the federation's certificates name parties, not addresses
-            taken, failed = asyncio.run(
-                drive(url, context, bearer, key, arguments.length, arguments.rate, arguments.seconds)
-            )
+            lines = []
+            for line in server.stderr:
+                if line.startswith(b'{"url"'):
+                    break
+                lines.append(line)
+            else:
+                raise SystemExit(f"{mode} did not start:\n{b''.join(lines[-20:]).decode()}")
+            threading.Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would stop it
+            yield server, json.loads(line)["url"]
         finally:
             server.stdin.close()
-            server.stderr.close()
             server.wait(60)
+
+
+def measure(mode, root, bearer, key, arguments):
+    """One way of hosting: start it, load it, end it."""
+    with served(mode, root) as (_, url):
+        context = ssl.create_default_context(cafile=str(root / "gw" / "ca.pem"))
+        context.check_hostname = False  # the federation's certificates name parties, not addresses
+        taken, failed = asyncio.run(
+            drive(url, context, bearer, key, arguments.length, arguments.rate, arguments.seconds)
+        )
 
     def quantile(part):
         return round(taken[min(len(taken) - 1, int(part * len(taken)))], 2) if taken else None

@@ -35,6 +35,7 @@ from mpc_ray.errors import ConfigError
 PREFIX = "MPC_"
 FILE_VARIABLE = "MPC_CONFIG"  # names the YAML file
 TEST_PREFIX = "MPC_TEST_"  # switches of the test suite, no settings
+OTHERS = (TEST_PREFIX, "MPC_GATEWAY_", "MPC_CLIENT_", "MPC_PROXY_")  # the last three: mpc_ray.client.settings
 
 Protocol = Literal["semi_honest_3pc"]
 Launcher = Literal["threads", "processes", "ray"]
@@ -192,7 +193,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, object]:
     return {
         name.removeprefix(PREFIX).lower(): value
         for name, value in sorted(environ.items())
-        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name != FILE_VARIABLE and value
+        if name.startswith(PREFIX) and not name.startswith(OTHERS) and name != FILE_VARIABLE and value
     }
 
 

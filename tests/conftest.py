@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from federation import Federation
 
 # Before any test imports ray: it reads these once.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -28,6 +35,28 @@ def clean_environment() -> Iterator[None]:
             if (name.startswith("MPC_") and not name.startswith("MPC_TEST_")) or name == "RAY_ADDRESS":
                 patch.delenv(name)
         yield
+
+
+def _load_federation() -> None:
+    """Make ``federation.py`` importable as ``federation`` in every folder of tests, without a path for all."""
+    specification = importlib.util.spec_from_file_location(
+        "federation", Path(__file__).with_name("federation.py")
+    )
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["federation"] = module
+    specification.loader.exec_module(module)
+
+
+_load_federation()
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    """A federation of three parties, a gateway and a client, made anew for this test (0.1 s)."""
+    from federation import make_federation
+
+    return make_federation(tmp_path / "federation")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

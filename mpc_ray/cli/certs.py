@@ -201,27 +201,38 @@ def show(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show who is in a federation and until when. Exit code 1 if something has expired."""
+    """Show who is in a federation, with the fingerprints of keys, and until when. Exit code 1 if something has expired.
+
+    What ends within 30 days is named on standard error: renew it by ``rotate``, ``sign`` and ``install``.
+    """
     del debug  # read by main
     from mpc_ray.trust.directory import Directory
+    from mpc_ray.trust.files import check_folder
 
+    if path.is_dir():
+        check_folder(path)
     directory = Directory.load(path / "directory.json" if path.is_dir() else path)
-    shown = _shown(directory)
     directory.verify(now=directory.issued)  # what it says is signed; whether it is still valid is shown below
-    now = time.time()
-    expired = [place for place, until in _ends(directory).items() if until <= now]
+    now, ends = time.time(), _ends(directory)
+    expired = [place for place, until in ends.items() if until <= now]
+    soon = [place for place, until in ends.items() if 0 < until - now < WARN_DAYS * _DAY]
+    pending = (path / "tls.next.key").exists()
     with opened(as_json, guarded=False) as output:
         if as_json:
-            output.emit({"command": "certs show", "ok": not expired, "expired": expired, **shown})
+            said = {"ok": not expired, "expired": expired, "renew": soon, "pending": pending}
+            output.emit({"command": "certs show", **said, **_shown(directory)})
         else:
-            console = output.console
-            console.print(f"federation {directory.federation}, directory {directory.serial}")
-            console.print(f"authority {directory.fingerprint}")
-            for place, until in _ends(directory).items():
-                days = (until - now) / _DAY
-                state = "expired" if days <= 0 else f"{days:.0f} days left"
-                mark = "  renew it" if 0 < days < WARN_DAYS else ""
-                console.print(f"{place:24}  until {_date(until)}  {state}{mark}")
+            pins = {entry.record.place: entry.pin[:16] for entry in directory.entries}
+            output.console.print(f"federation {directory.federation}, directory {directory.serial}")
+            output.console.print(f"authority {directory.fingerprint}")
+            for place, until in ends.items():
+                left = f"{(until - now) / _DAY:.0f} days left" if until > now else "expired"
+                pin = f"  key {pins[place]}" if place in pins else ""
+                output.console.print(f"{place:20}  until {_date(until)}  {left}{pin}")
+            if soon:
+                output.notes.print(f"ends within {WARN_DAYS} days: {', '.join(soon)}")
+            if pending:
+                output.notes.print("new keys wait for their certificate: have request.json signed")
     if expired:
         raise typer.Exit(1)
 
@@ -247,6 +258,7 @@ def _shown(directory: Directory) -> dict[str, Any]:
         "serial": directory.serial,
         "fingerprint": directory.fingerprint,
         "ends": {place: _date(until) for place, until in _ends(directory).items()},
+        "keys": {entry.record.place: entry.pin for entry in directory.entries},
         "records": [entry.record.to_json() for entry in directory.entries],
     }
 

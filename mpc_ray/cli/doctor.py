@@ -54,7 +54,8 @@ def doctor(
             out.emit({"command": "doctor", "ok": not failed, "checks": [asdict(check) for check in found]})
         else:
             warned = sum(check.status == "warn" for check in found)
-            verdict = f"{len(failed)} failed: {', '.join(failed)}" if failed else "nothing stands in the way"
+            named = ", ".join(dict.fromkeys(failed))
+            verdict = f"{len(failed)} failed: {named}" if failed else "nothing stands in the way"
             out.console.print(f"\n{verdict}" + (f" ({warned} warnings)" if warned else ""))
     if failed:
         raise typer.Exit(1)

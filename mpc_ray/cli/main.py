@@ -13,13 +13,13 @@ from typing import Annotated
 import typer
 
 import mpc_ray
-from mpc_ray.cli import bench, certs, cluster, keys, model, stop
+from mpc_ray.cli import api_keys, bench, certs, cluster, keys, model, stop
 from mpc_ray.cli.demo import demo
 from mpc_ray.cli.doctor import doctor
 from mpc_ray.cli.embed import embed
 from mpc_ray.cli.gateway import gateway
-from mpc_ray.cli.gateway import gateway
 from mpc_ray.cli.output import begin, fail, stopped
+from mpc_ray.cli.proxy import proxy
 from mpc_ray.cli.supervise import supervise
 
 EXIT_CODES = " · ".join(
@@ -50,12 +50,13 @@ app.command(epilog=EXIT_CODES)(demo)
 app.command(epilog=EXIT_CODES)(embed)
 app.command(epilog=EXIT_CODES)(doctor)
 app.command(epilog=EXIT_CODES)(gateway)
-app.command(epilog=EXIT_CODES)(gateway)
+app.command(epilog=EXIT_CODES)(proxy)
 app.command(
     epilog=EXIT_CODES, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )(supervise)
 app.add_typer(bench.app, name="bench")
 app.add_typer(certs.app, name="certs")
+api_keys.add_to(keys.app)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
 app.add_typer(cluster.app, name="cluster")

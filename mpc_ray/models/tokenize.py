@@ -99,6 +99,20 @@ class Tokenizer:
             taken.append(self._cut(index, ids, truncate, most))
         return taken
 
+    def pieces(self, text: str, *, special: bool = True) -> list[tuple[int, str, bool, int, int]]:
+        """The tokens of one text: id, piece, whether it is a special one, and its first and last place in the text.
+
+        Raises InputError for an empty text.
+        """
+        encoding = self._fast.encode(self._clean(0, text), add_special_tokens=special)
+        marks = map(bool, encoding.special_tokens_mask)
+        return [
+            (i, piece, mark, start, stop)
+            for i, piece, mark, (start, stop) in zip(
+                encoding.ids, encoding.tokens, marks, encoding.offsets, strict=True
+            )
+        ]
+
     def _clean(self, index: int, text: object) -> str:
         if not isinstance(text, str):
             raise InputError(f"text {index} is a {type(text).__name__}", remedy="texts must be str")

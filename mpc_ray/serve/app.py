@@ -24,6 +24,7 @@ from mpc_ray.serve.config import GatewayConfig
 from mpc_ray.serve.guard import Guard
 from mpc_ray.serve.infer import Inference
 from mpc_ray.serve.interface import Triples
+from mpc_ray.serve.leaders import arranged
 from mpc_ray.serve.problems import invalid, of_http, problem_of
 from mpc_ray.serve.published import Published
 from mpc_ray.serve.routes import add_routes
@@ -49,14 +50,14 @@ class Gateway:
         published: Published,
     ) -> None:
         self.config = config
-        self.triples = triples
         self.state = state
         self.published = published
-        self.views = Views(triples)
+        self.policy, self.triples = arranged(config, published, triples)
+        self.views = Views(self.triples)
         self.draining = False
         self.failed: MpcError | None = None  # why it did not start
-        checks = Checks(config, lambda: self.published, self.views)
-        self.inference = Inference(triples, state, checks, config.limits)
+        checks = Checks(config, lambda: self.published, self.views, self.policy)
+        self.inference = Inference(self.triples, state, checks, config.limits)
 
     async def start(self) -> None:
         """Start leading (where a leader wants to be started) and look how all sets are."""
@@ -83,7 +84,8 @@ def create_app(
     state: State,
     published: Published | None = None,
 ) -> FastAPI:
-    """The application. ``triples``: by set, in order of preference. ``published``: read from the folder if not given.
+    """The application. ``triples``: by set; ``regions`` of the settings may change their order. ``published``: read
+    from the folder if not given.
 
     Its lifespan starts and stops the leaders among ``triples``. ``app.state.gateway`` is its ``Gateway``.
     """

@@ -2,9 +2,12 @@
 
 Jobs queue by key (model, length, output, range check: what one run must have in common). A triple that is idle
 takes at once what waits: the oldest job of all, and behind it the jobs of the same key, oldest first, up to
-``max_tokens``. The oldest job always goes first, so no key can starve another. An idle triple may hold back for
-at most ``delay_s`` after the first arrival, and only where others are known to be on their way or as many as
-ran a moment ago may be expected back: a single caller never waits.
+``max_tokens``. The oldest job always goes first, so no key can starve another.
+
+An idle triple holds back in two cases only, and never for a single caller: for ``delay_s`` after the first arrival,
+where other jobs are known to be on their way; and for ``wait_share`` of a run's usual time after the last run, where
+fewer wait than were there when it ended, because callers that have just been answered tend to come back at once.
+Without the second, eight callers fall into two groups that take turns for ever, and pay the rounds of two runs.
 
 Pure asyncio on the running loop's clock: no network, no threads, no wall time.
 """
@@ -25,23 +28,27 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 RETRY_BOUNDS_S = (0.1, 60.0)
+LONGEST_WAIT_S = 0.25
 _MEMORY = 0.2  # weight of the newest measurement of service time
 
 
 @dataclass(frozen=True)
 class BatchLimits:
     """``max_tokens``: padded tokens (rows x length) of one batch; a larger single job runs alone. ``max_queue``:
-    jobs waiting or on their way. ``delay_s``: how long an idle triple may wait for company.
+    jobs waiting or on their way. ``delay_s``: how long an idle triple waits for jobs on their way; ``wait_share``: for
+    which part of a run's usual time it waits for callers to come back, at most ``LONGEST_WAIT_S``.
     """
 
     max_tokens: int = 512
     max_queue: int = 256
     delay_s: float = 0.005
+    wait_share: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.max_queue < 1 or not 0 <= self.delay_s <= 1:
+        within = 0 <= self.delay_s <= 1 and 0 <= self.wait_share <= 0.5
+        if self.max_tokens < 1 or self.max_queue < 1 or not within:
             raise ConfigError(
-                "batching: max_tokens and max_queue are at least 1, delay_s is from 0 to 1",
+                "batching: max_tokens and max_queue are at least 1, delay_s is 0 to 1, wait_share 0 to 0.5",
                 remedy="correct the settings of the triple's leader",
             )
 
@@ -91,7 +98,8 @@ class Batcher(Generic[T, R]):
         self._queues: dict[Hashable, deque[Waiting[T, R]]] = {}
         self._coming: set[Place[T, R]] = set()
         self._running = 0
-        self._recent = 1  # jobs of the batch before: as many may come back
+        self._idle_since = -math.inf
+        self._expected = 0  # jobs there were when the last batch ended, its own included
         self._batch_s = 0.0  # measured, smoothed
         self._batch_jobs = 1.0
         self._draining = False
@@ -150,8 +158,8 @@ class Batcher(Generic[T, R]):
             if head is None:
                 await self._sleep(math.inf)
                 continue
-            left = head.arrived + self.limits.delay_s - clock()
-            if left > 0 and self._expects_more(head):
+            left = self._company(head) - clock()
+            if left > 0:
                 await self._sleep(left)
                 continue
             self._running += 1
@@ -160,6 +168,9 @@ class Batcher(Generic[T, R]):
     def finished(self, batch: Sequence[Waiting[T, R]], seconds: float) -> None:
         """A batch taken earlier has ended, well or not. ``seconds``: how long it ran; 0 leaves the estimate alone."""
         self._running -= 1
+        self._idle_since = asyncio.get_running_loop().time()
+        answered = sum(not waiting.done.cancelled() for waiting in batch)
+        self._expected = answered + self.waiting + len(self._coming)
         if seconds > 0:
             weight = _MEMORY if self._batch_s else 1.0
             self._batch_s += weight * (seconds - self._batch_s)
@@ -181,9 +192,7 @@ class Batcher(Generic[T, R]):
         while self.waiting or self._coming or self._running:
             await self._sleep(math.inf)
 
-    async def _compute(
-        self, place: Place[T, R], item: T, key: Hashable, tokens: int, deadline: float
-    ) -> R:
+    async def _compute(self, place: Place[T, R], item: T, key: Hashable, tokens: int, deadline: float) -> R:
         loop = asyncio.get_running_loop()
         waiting: Waiting[T, R] = Waiting(item, key, tokens, loop.time(), deadline, loop.create_future())
         self._coming.discard(place)
@@ -201,18 +210,24 @@ class Batcher(Generic[T, R]):
     def _oldest(self) -> Waiting[T, R] | None:
         return min((queue[0] for queue in self._queues.values()), key=lambda w: w.arrived, default=None)
 
-    def _expects_more(self, head: Waiting[T, R]) -> bool:
-        room = self.limits.max_tokens - sum(waiting.tokens for waiting in self._queues[head.key])
-        return room > 0 and (bool(self._coming) or self.waiting < self._recent)
+    def _company(self, head: Waiting[T, R]) -> float:
+        """Until when the oldest job should wait for others to share its run."""
+        if self.limits.max_tokens <= sum(waiting.tokens for waiting in self._queues[head.key]):
+            return -math.inf
+        until = head.arrived + self.limits.delay_s if self._coming else -math.inf
+        if self.waiting < self._expected:
+            until = max(until, self._idle_since + min(self.limits.wait_share * self._batch_s, LONGEST_WAIT_S))
+        return until
 
     def _cut(self, key: Hashable) -> list[Waiting[T, R]]:
-        queue, batch, tokens = self._queues[key], [], 0
+        queue = self._queues[key]
+        batch: list[Waiting[T, R]] = []
+        tokens = 0
         while queue and (not batch or tokens + queue[0].tokens <= self.limits.max_tokens):
             batch.append(queue.popleft())
             tokens += batch[-1].tokens
         if not queue:
             del self._queues[key]
-        self._recent = len(batch)
         return batch
 
     def _expire(self, now: float) -> None:

@@ -8,27 +8,33 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from mpc_ray.errors import AuthorisationError, Unavailable
+from mpc_ray.errors import AuthorisationError
 from mpc_ray.serve.apikeys import ApiKey
 from mpc_ray.serve.config import GatewayConfig
 from mpc_ray.serve.interface import Job, Three
 from mpc_ray.serve.problems import ProblemError, invalid
 from mpc_ray.serve.published import Place, Published
+from mpc_ray.serve.regions import RegionPolicy, RegionRequest, SetUnavailable, lies_in
 from mpc_ray.serve.schema import InferBody, decode
 from mpc_ray.serve.views import Model, SetView, Views
 from mpc_ray.trust.authorisation import Authorisation, verify
 from mpc_ray.trust.clients import ClientKeys
 from mpc_ray.trust.folder import open_folder
 
+MAX_PIECES = (
+    1000  # an honest body has fewer than 150; ten million empty lists would take half a gigabyte to read
+)
+
 
 def parse(body: bytes) -> tuple[Authorisation, bytes, Three]:
     """Authorisation, signature and envelopes of a body. Raises ProblemError, AuthorisationError."""
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PIECES:
+        raise invalid([{"loc": (), "type": "too_many_values"}])
     try:
         read = InferBody.model_validate_json(body)
     except ValidationError as error:
@@ -46,16 +52,19 @@ class Checks:
         config: GatewayConfig,
         published: Callable[[], Published],
         views: Views,
+        policy: RegionPolicy,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._config = config
         self._published = published
         self._views = views
+        self._policy = policy
         self._now_ms = now_ms
         self._clients = KnownClients(config.folder)
 
     def job(self, body: bytes, key: ApiKey, timeout_s: float) -> tuple[Job, Authorisation]:
-        """The job that a body asks for, without trace context. Raises ProblemError, AuthorisationError, Unavailable."""
+        """The job that a body asks for, without trace context. Raises ProblemError, AuthorisationError,
+        SetUnavailable."""
         authorisation, signature, envelopes = parse(body)
         a = authorisation
         self._key(a, key)
@@ -143,28 +152,12 @@ class Checks:
         if not all(envelopes):
             raise ProblemError(422, "invalid", "an envelope is empty", remedy="seal one for each party")
 
-    def _not_ready(self, a: Authorisation) -> Unavailable:
-        """503, with the other sets that are ready and where the job may go."""
-        places = self._published().places
-        others = [
-            view.name
-            for view in self._views
-            if view.ready and view.name != a.set and view.name in places and _allows(a, places[view.name])
-        ]
-        return NotReady(others)
-
-
-class NotReady(Unavailable):
-    """A set that answers nothing now. ``extra`` names others."""
-
-    def __init__(self, others: list[str]) -> None:
-        super().__init__(
-            "this set of parties answers no jobs now",
-            remedy="try again in a moment"
-            + (", or seal to another of the sets named here" if others else ""),
-            retry_after_s=2.0,
-        )
-        self.extra: Mapping[str, Any] = {"sets": others}
+    def _not_ready(self, a: Authorisation) -> SetUnavailable:
+        """503, with the other sets that are ready and where the job may go, in order."""
+        request = RegionRequest(self._config.regions.here or "", a.jurisdictions)
+        ready = {view.name for view in self._views if view.ready}
+        others = tuple(name for name in self._policy.allowed(request) if name in ready - {a.set})
+        return SetUnavailable("this set of parties answers no jobs now", others, retry_after_s=2.0)
 
 
 class KnownClients:
@@ -189,12 +182,8 @@ class KnownClients:
         verify(a, signature, public)
 
 
-def _allows(a: Authorisation, place: Place) -> bool:
-    return not a.jurisdictions or set(place.jurisdictions) <= set(a.jurisdictions)
-
-
 def _place(a: Authorisation, place: Place) -> None:
-    if not _allows(a, place):
+    if a.jurisdictions and not all(lies_in(one, a.jurisdictions) for one in place.jurisdictions):
         raise AuthorisationError(
             "an operator of this set is in a jurisdiction that the job does not allow",
             remedy="seal to a set whose three operators are all where the job may go: GET /v1/sets",

@@ -6,18 +6,17 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mpc_ray.endpoint.ray_host import probe
 from mpc_ray.errors import ChannelError, ConfigError
 from mpc_ray.serve.config import RaySettings
 
 OBJECT_STORE_BYTES = 78 << 20  # Ray's least is 75 MiB, and nothing of ours goes in
-PREFLIGHT_S = 2.0
 
 
 def refuse_proxy(environ: Mapping[str, str] | None = None) -> None:
@@ -42,6 +41,15 @@ def refuse_proxy(environ: Mapping[str, str] | None = None) -> None:
             "Serve's direct ingress opens a port at each replica, past the proxy",
             remedy="set RAY_SERVE_ENABLE_DIRECT_INGRESS=0 where Ray is started",
         )
+
+
+def refuse_open() -> None:
+    """Raise ConfigError if the Ray that this process is in demands no token. For a process in Ray; milliseconds."""
+    import ray
+
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    with contextlib.suppress(ChannelError):  # it demands one: whether the file has it is seen elsewhere
+        probe(ray.get_runtime_context().gcs_address, str(token))
 
 
 @contextlib.contextmanager
@@ -89,20 +97,9 @@ def _found(settings: RaySettings) -> Iterator[None]:
     host, _, port = settings.address.rpartition(":")
     if not host or not port.isdecimal():
         raise ConfigError("ray.address is not host:port", remedy="give host:port of the head node")
-    try:
-        socket.create_connection((host, int(port)), PREFLIGHT_S).close()
-    except OSError as error:  # Ray would take 20 s to say so
-        raise ChannelError(
-            f"no Ray answers at {settings.address}: {error.strerror or 'no answer'}",
-            remedy="start it (ray start --head), or correct ray.address",
-        ) from None
-    if settings.token is not None:
-        _authenticate(settings.token)
-    elif os.environ.get("RAY_AUTH_MODE") != "token":
-        raise ConfigError(
-            "the gateway's Ray must have token authentication",
-            remedy="start it with RAY_AUTH_MODE=token and a token file, and name the file in ray.token",
-        )
+    token = settings.token or Path(os.environ.get("RAY_AUTH_TOKEN_PATH", ""))
+    probe(settings.address, str(token))
+    _authenticate(token)
     with _connected(address=settings.address, namespace=settings.namespace):
         yield
 

@@ -17,8 +17,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from mpc_ray.errors import ConfigError
+from mpc_ray.trust import canonical
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+SetName = Annotated[str, StringConstraints(pattern=rf"^(?:{canonical.NAME.pattern})$")]
+Model = Annotated[str, StringConstraints(pattern=rf"^(?:{canonical.MODEL.pattern})$")]
+Jurisdiction = Annotated[str, StringConstraints(pattern=rf"^(?:{canonical.JURISDICTION.pattern})$")]
 LOCAL_NETWORKS = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 
 
@@ -40,8 +44,8 @@ class Https(_Part):
 class SetSettings(_Part):
     """One set of three operators that this gateway leads triples of. Their order is the order of preference."""
 
-    name: Name = Field(description="the set's name in the directory")
-    models: tuple[Name, ...] = Field(
+    name: SetName = Field(description="the set's name in the directory")
+    models: tuple[Model, ...] = Field(
         default=(), description="models to load; none: all that the three parties share"
     )
     min_triples: int = Field(
@@ -99,13 +103,34 @@ class Batching(_Part):
     """How a leader puts jobs together (``serve.triple``)."""
 
     delay_ms: float = Field(
-        default=5.0, ge=0, le=1000, description="longest wait for company, while nothing runs"
+        default=5.0, ge=0, le=1000, description="longest wait for jobs on their way, while nothing runs"
+    )
+    wait_share: float = Field(
+        default=0.05, ge=0, le=0.5, description="of a run's time: longest wait for callers to come back after it"
     )
     max_tokens: int = Field(
-        default=4096, ge=16, le=1 << 20, description="tokens in one batch, padding included"
+        default=512, ge=16, le=1 << 20, description="tokens in one batch, padding included"
     )
     max_queue: int = Field(default=64, ge=1, le=10_000, description="jobs that wait; more are answered 429")
     run_timeout_s: float = Field(default=120.0, gt=0, le=3600, description="longest run of one batch")
+
+
+class RegionSettings(_Part):
+    """Which sets callers are sent to, and where their data must stay (``serve.regions``)."""
+
+    here: SetName | None = Field(default=None, description="the region whose callers this gateway serves")
+    prefer: dict[SetName, tuple[SetName, ...]] = Field(
+        default_factory=dict, description="by region: sets to try first; without: those of that region"
+    )
+    fail_over: tuple[SetName, ...] = Field(
+        default=(), description="sets to try next; none: in the order of `sets`"
+    )
+    residency: dict[SetName, tuple[Jurisdiction, ...]] = Field(
+        default_factory=dict, description="by region: where its data must stay, whatever a job allows"
+    )
+    failures: int = Field(default=3, ge=1, le=1000, description="in a row, after which a set is left alone")
+    pause_s: float = Field(default=1.0, gt=0, le=3600, description="first pause; doubled each time")
+    max_pause_s: float = Field(default=8.0, gt=0, le=86_400, description="longest pause")
 
 
 class RaySettings(_Part):
@@ -136,6 +161,7 @@ class GatewayConfig(_Part):
         default=tuple(map(_network, LOCAL_NETWORKS)),
         description="who may read /metrics",
     )
+    regions: RegionSettings = Field(default_factory=RegionSettings, description="which sets, in which order")
     limits: Limits = Field(default_factory=Limits, description="bounds on what is taken on")
     batching: Batching = Field(default_factory=Batching, description="how jobs are put together")
     ray: RaySettings = Field(default_factory=RaySettings, description="the gateway's own Ray")
@@ -203,7 +229,7 @@ def _explain(file: Path, error: ValidationError) -> ConfigError:
     text = first["msg"].removeprefix("Value error, ")
     remedy = f"correct {where}; configs/gateway.example.yaml has every setting"
     if first["type"] == "extra_forbidden":
-        parts = (GatewayConfig, Limits, Batching, RaySettings, SetSettings, Https)
+        parts = (GatewayConfig, RegionSettings, Limits, Batching, RaySettings, SetSettings, Https)
         known = [name for part in parts for name in part.model_fields]
         near = get_close_matches(str(first["loc"][-1]), known, n=1)
         text, remedy = "is not a setting", f"did you mean {near[0]}?" if near else f"remove {where}"

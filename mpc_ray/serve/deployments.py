@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from mpc_ray.errors import Unavailable
+from mpc_ray.errors import ConfigError, Unavailable
 from mpc_ray.serve.actor import ActorState, state_of
 from mpc_ray.serve.app import create_app
-from mpc_ray.serve.cluster import refuse_proxy
+from mpc_ray.serve.cluster import refuse_open, refuse_proxy
 from mpc_ray.serve.config import GatewayConfig, SetSettings
 from mpc_ray.serve.driver import LEADER
 from mpc_ray.serve.handle import HandleTriples
@@ -33,6 +33,7 @@ from mpc_ray.serve.leaders import chosen_sets
 from mpc_ray.serve.wire import Failed, failed
 from mpc_ray.trust.folder import open_folder
 
+HEADROOM = 8  # in a leader whose queue is full, for jobs that it refuses itself and for questions how it is
 WAIT_S = 0.5
 UNREADY_S = 60.0  # a leader that finds no triple for so long is replaced: it mends itself within seconds
 
@@ -43,8 +44,17 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     config: Path = Field(description="the gateway's YAML file, on every node")
-    replicas: int = Field(2, ge=1, le=64, description="replicas of the gateway; two survive a rolling update")
-    leader: str = Field(LEADER, pattern=r"^[\w.]+:\w+$", description="who makes the leader of a set")
+    replicas: int = Field(default=2, ge=1, le=64, description="of the gateway; two survive a rolling update")
+    sets: tuple[str, ...] = Field(
+        default=(), description="only these sets, in this order; none: as the file says"
+    )
+    leader: str = Field(default=LEADER, pattern=r"^[\w.]+:\w+$", description="who makes the leader of a set")
+
+    @field_validator("sets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """``serve run`` knows texts only: "eu,us"."""
+        return tuple(value.split(",")) if isinstance(value, str) else value
 
 
 @serve.deployment(
@@ -110,6 +120,7 @@ class Gateway:
     """The application in a replica: its triples behind handles, its state in one actor."""
 
     async def __init__(self, config: str, sets: dict[str, DeploymentHandle]) -> None:  # type: ignore[misc]
+        await asyncio.to_thread(refuse_open)
         self._config = GatewayConfig.model_validate_json(config)
         self._triples = {name: HandleTriples(name, handle) for name, handle in sets.items()}
         self._state: ActorState = await state_of(self._config)
@@ -134,15 +145,22 @@ def triple(config: GatewayConfig, one: SetSettings, leader: str = LEADER) -> App
         }
     deployment: Any = Triple  # what the decorator makes of it
     bound: Application = deployment.options(
-        name=f"Triple-{one.name}", max_ongoing_requests=queue, max_queued_requests=queue, **scale
+        name=f"Triple-{one.name}", max_ongoing_requests=queue + HEADROOM, max_queued_requests=queue, **scale
     ).bind(config.model_dump_json(), one.model_dump_json(), leader)
     return bound
 
 
-def build(arguments: Arguments) -> Application:
-    """The whole gateway. Raises ConfigError, CertificateError: the deployment fails and says so."""
+def build(args: Mapping[str, Any] | Arguments) -> Application:
+    """The whole gateway. Serve gives ``args`` as it finds them. Raises ConfigError, CertificateError: the deployment
+    fails and says so.
+    """
     refuse_proxy()
+    arguments = args if isinstance(args, Arguments) else _read(args)
     config = GatewayConfig.load(arguments.config)
+    if arguments.sets:
+        known = {one.name: one for one in config.sets}
+        only = tuple(known.get(name) or SetSettings(name=name) for name in arguments.sets)
+        config = config.model_copy(update={"sets": only})
     chosen = chosen_sets(config, open_folder(config.folder).directory())
     sets = {one.name: triple(config, one, arguments.leader) for one in chosen}
     deployment: Any = Gateway
@@ -150,6 +168,18 @@ def build(arguments: Arguments) -> Application:
         config.model_dump_json(), sets
     )
     return bound
+
+
+def _read(args: Mapping[str, Any]) -> Arguments:
+    try:
+        return Arguments.model_validate(dict(args))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            f"args of mpc_ray.serve.deployments:build: {where}: {first['msg']}",
+            remedy=f"known are: {', '.join(Arguments.model_fields)}; configs/serve.yaml is an example",
+        ) from None
 
 
 async def _call(leader: Triples, method: str) -> None:

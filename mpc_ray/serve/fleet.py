@@ -16,6 +16,7 @@ from typing import Any
 from mpc_ray.channel.link import Message
 from mpc_ray.errors import MpcError
 from mpc_ray.serve.links import Front
+from mpc_ray.telemetry import metrics
 
 log = logging.getLogger("mpc_ray.serve.triple")
 
@@ -25,7 +26,7 @@ MISSED = 2
 
 @dataclass(frozen=True)
 class PartyState:
-    """What a gateway knows of one party. ``certificate_not_after``: POSIX seconds, 0 unknown. ``why``: the last error."""
+    """What a gateway knows of a party. ``certificate_not_after``: POSIX seconds, 0 unknown. ``why``: the last error."""
 
     party: int
     ready: bool = False
@@ -36,11 +37,22 @@ class PartyState:
     why: str = "not asked yet"
     models: Mapping[str, Mapping[str, Any]] | None = None
 
+    def public(self) -> dict[str, Any]:
+        """What a gateway says of the party."""
+        return {
+            "party": self.party,
+            "ready": self.ready,
+            "version": self.version,
+            "certificate_not_after": self.certificate_not_after,
+            "why": self.why,
+        }
+
 
 class Fleet:
     """The three parties of ``set_name``. ``wanted`` limits the models; empty: all that the three share.
 
-    ``on_lost(party, why)`` is called when a party has gone or is a new instance of itself.
+    ``on_lost(party, why)`` is called when a party has gone or is a new instance of itself, ``on_models()`` when the
+    models that may be used are others than before.
     """
 
     def __init__(
@@ -50,7 +62,6 @@ class Fleet:
         wanted: frozenset[str],
         *,
         every_s: float = 1.0,
-        on_lost: Callable[[int, str], object] = lambda party, why: None,
     ) -> None:
         self.set = set_name
         self.fronts = tuple(fronts)
@@ -59,7 +70,8 @@ class Fleet:
         self.differing: dict[str, list[str]] = {}
         self._wanted = wanted
         self._every_s = every_s
-        self._on_lost = on_lost
+        self.on_lost: Callable[[int, str], object] = lambda party, why: None
+        self.on_models: Callable[[], object] = lambda: None
 
     @property
     def ready(self) -> bool:
@@ -105,13 +117,15 @@ class Fleet:
         if isinstance(outcome, BaseException):
             raise outcome
         state = read_status(party, self.set, outcome.header)
+        if state.certificate_not_after:
+            metrics.certificate(f"party-{party} of {self.set}", state.certificate_not_after)
         self.parties[party] = state
         if before.instance and state.instance != before.instance:
             self._tell(party, "it was started again")
 
     def _tell(self, party: int, why: str) -> None:
         log.warning("set %s: party %d is lost: %s", self.set, party, why)
-        self._on_lost(party, why)
+        self.on_lost(party, why)
 
     def _agree(self) -> None:
         known = [state.models for state in self.parties]
@@ -120,14 +134,21 @@ class Fleet:
         models, differing = agreed([models for models in known if models is not None], self._wanted)
         if differing and differing != self.differing:
             for name, digests in differing.items():
-                log.warning("set %s: model %s is not the same at all parties: %s", self.set, name, ", ".join(digests))
+                log.warning(
+                    "set %s: model %s is not the same at all parties: %s", self.set, name, ", ".join(digests)
+                )
+        changed = models != self.models
         self.models, self.differing = models, differing
+        if changed:
+            self.on_models()
 
 
 def read_status(party: int, set_name: str, header: Mapping[str, Any]) -> PartyState:
     """A party's answer to ``status``. Nothing in it is trusted to have the right type."""
     if header.get("party") != party or header.get("set") != set_name:
-        return PartyState(party, instance=_text(header, "instance"), why="it says that it is another party or set")
+        return PartyState(
+            party, instance=_text(header, "instance"), why="it says that it is another party or set"
+        )
     waiting = header.get("waiting")
     reasons = [str(reason)[:200] for reason in waiting] if isinstance(waiting, list) else []
     ready = header.get("ready") is True
@@ -135,7 +156,11 @@ def read_status(party: int, set_name: str, header: Mapping[str, Any]) -> PartySt
     known: dict[str, Mapping[str, Any]] = {}
     listed = header.get("models")
     for model in listed if isinstance(listed, list) else []:
-        if isinstance(model, dict) and isinstance(model.get("name"), str) and isinstance(model.get("digest"), str):
+        if (
+            isinstance(model, dict)
+            and isinstance(model.get("name"), str)
+            and isinstance(model.get("digest"), str)
+        ):
             known[model["name"]] = model
     return PartyState(
         party,
@@ -175,7 +200,6 @@ def agreed(
             "hidden": hidden if isinstance(hidden, int) else 0,
         }
     return models, differing
-
 
 
 def _text(header: Mapping[str, Any], name: str) -> str:

@@ -46,12 +46,21 @@ class _Stored:
 
 
 class Idempotency:
-    """All keys of one gateway. For one event loop; ``clock`` counts seconds."""
+    """All keys of one gateway. For one event loop; ``clock`` counts seconds. ``on_lost(turn)`` is called for a turn
+    whose owner did not finish it in time.
+    """
 
-    def __init__(self, keep_s: float, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        keep_s: float,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+        on_lost: Callable[[str], object] = lambda turn: None,
+    ) -> None:
         self._keep_s = keep_s
         self._max_bytes = max_bytes
         self._clock = clock
+        self._on_lost = on_lost
         self._running: dict[Where, _Turn] = {}
         self._turns: dict[str, Where] = {}
         self._stored: OrderedDict[Where, _Stored] = OrderedDict()  # in the order in which they end
@@ -121,6 +130,7 @@ class Idempotency:
             if running.until <= now:
                 del self._running[where], self._turns[running.turn]
                 running.ended.set()
+                self._on_lost(running.turn)
 
     def _forget_oldest(self) -> None:
         _, stored = self._stored.popitem(last=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mpc_ray.errors import DeadlineExceeded, MpcError, Overloaded
+from mpc_ray.errors import AuthorisationError, DeadlineExceeded, MpcError, Overloaded, Unavailable
 from mpc_ray.serve.apikeys import ApiKey, Claim
 from mpc_ray.serve.body import CLOSE, read_json
 from mpc_ray.serve.check import Checks, new_turn
@@ -22,6 +24,8 @@ from mpc_ray.serve.problems import ProblemError, problem_of
 from mpc_ray.serve.schema import InferAnswer, encode
 from mpc_ray.serve.state import Ask, State
 from mpc_ray.telemetry import logs, metrics, traces
+
+log = logging.getLogger("mpc_ray.serve")
 
 MAX_BEARER = 256
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -117,24 +121,37 @@ class Inference:
         ask = Ask(
             key, a.job, a.expires_ms, a.batch * a.length, new_turn(), wish.left, wish.idempotency, digest
         )
+        begun = time.perf_counter()
         parent = traces.parse(wish.traceparent)
         with (
             traces.span("infer", parent=parent, job=a.job, set=a.set, batch=a.batch, length=a.length) as span,
             logs.context(job=a.job, set=a.set),
         ):
             try:
-                async with asyncio.timeout_at(wish.end):
-                    response = await self._admitted(ask, replace(job, traceparent=span.traceparent), wish)
-            except TimeoutError:
-                metrics.job("deadline", set=a.set)
-                raise DeadlineExceeded(
-                    "the job was not done before its deadline", remedy="allow more time, or send less at once"
-                ) from None
-            except MpcError as error:
-                metrics.job(problem_of(error).code, set=a.set)
-                raise
-            metrics.job("ok", set=a.set)
+                return await self._in_time(ask, replace(job, traceparent=span.traceparent), wish)
+            finally:
+                log.info("%d x %d tokens: %.3f s", a.batch, a.length, time.perf_counter() - begun)
+
+    async def _in_time(self, ask: Ask, job: Job, wish: Wish) -> Response:
+        """As ``_admitted``, within the deadline, and counted by what became of it."""
+        code, name = "left", str(job.authorisation["set"])
+        try:
+            async with asyncio.timeout_at(wish.end):
+                response = await self._admitted(ask, job, wish)
+            code = "ok"
             return response
+        except TimeoutError:
+            code = "deadline"
+            raise DeadlineExceeded(
+                "the job was not done before its deadline", remedy="allow more time, or send less at once"
+            ) from None
+        except MpcError as error:
+            code = problem_of(error).code
+            raise
+        finally:
+            metrics.job(code, set=name)
+            if code != "ok":
+                log.info("not answered: %s", code)
 
     async def _admitted(self, ask: Ask, job: Job, wish: Wish) -> Response:
         stored = await self.state.admit(ask)
@@ -146,11 +163,25 @@ class Inference:
                 replace(job, timeout_s=wish.left)
             )
             content = render(answers)
+        except AuthorisationError as error:
+            if not ask.idempotency or error.code != "replayed":
+                raise
+            # The same bytes were tried before and failed after the parties had accepted the job.
+            raise Unavailable(
+                "an earlier attempt at this request failed", remedy="send it under a new authorisation"
+            ) from None
         finally:
             if content is None or ask.idempotency:
                 # Also while this task is being cancelled: else the key would stay in use until its deadline.
-                await asyncio.shield(self.state.finish(ask, content))
+                await asyncio.shield(self._finish(ask, content))
         return _answer(content, replayed=False)
+
+    async def _finish(self, ask: Ask, content: bytes | None) -> None:
+        """End the turn. Where the state cannot be reached, an answer that is there is given all the same."""
+        try:
+            await self.state.finish(ask, content)
+        except MpcError as error:
+            log.warning("a turn was not ended: %s", error)
 
 
 class Busy(Overloaded):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
 from mpc_ray.errors import ConfigError
 from mpc_ray.serve.config import GatewayConfig, SetSettings
 from mpc_ray.serve.interface import Triples
+from mpc_ray.serve.published import Published
+from mpc_ray.serve.regions import Healing, RegionPolicy, SetPlace, regional
 from mpc_ray.trust.directory import Directory
 from mpc_ray.trust.folder import open_folder
 
@@ -38,6 +44,36 @@ def leaders(config: GatewayConfig) -> dict[str, Triples]:
     """Leaders of all sets in this process, none started. Raises ConfigError, CertificateError."""
     chosen = chosen_sets(config, open_folder(config.folder).directory())
     return {one.name: leader(config, one, triples=one.max_triples) for one in chosen}
+
+
+def arranged(
+    config: GatewayConfig, published: Published, triples: Mapping[str, Triples]
+) -> tuple[RegionPolicy, dict[str, Triples]]:
+    """The policy on regions, and the sets of ``triples`` behind it in the order in which callers here should try them.
+
+    Raises ConfigError where the policy names a set that the directory lacks.
+    """
+    wanted = config.regions
+    places = {
+        name: SetPlace(region=place.regions[0], jurisdictions=tuple(dict.fromkeys(place.jurisdictions)))
+        for name, place in published.places.items()
+    }
+    try:
+        policy = RegionPolicy(
+            sets=places,
+            prefer=wanted.prefer,
+            fail_over=wanted.fail_over or tuple(name for name in triples if name in places),
+            residency=wanted.residency,
+            healing=Healing(failures=wanted.failures, pause_s=wanted.pause_s, max_pause_s=wanted.max_pause_s),
+        )
+    except ValidationError as error:
+        text = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            f"regions: {text}", remedy="correct `regions`, or install the newest directory"
+        ) from None
+    region = wanted.here or ""
+    behind = regional(policy, triples, region)
+    return policy, {name: behind[name] for name in policy.order(region) if name in behind}
 
 
 def null_leader(config: GatewayConfig, one: SetSettings, *, triples: int) -> Triples:

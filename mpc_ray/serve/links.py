@@ -60,7 +60,7 @@ class Reach:
         self._last = ""
 
     def dial(self, end: float) -> Link:
-        """A new link before ``end`` (``time.monotonic``). ``PeerLost`` at once where the last attempt has just failed."""
+        """A new link before ``end`` (``time.monotonic``). ``PeerLost`` at once where an attempt has just failed."""
         now = time.monotonic()
         with self._lock:
             if now < self._not_before:

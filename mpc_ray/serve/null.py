@@ -55,5 +55,7 @@ class NullTriple:
             "queue": 0,
             "triples": 1,
             "models": [dict(model) for model in self._models],
-            "parties": [{"party": i, "ready": True, "version": "", "certificate_not_after": 0} for i in range(3)],
+            "parties": [
+                {"party": i, "ready": True, "version": "", "certificate_not_after": 0} for i in range(3)
+            ],
         }

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from mpc_ray.channel.link import JSON, Message
 from mpc_ray.errors import BadFrame, ChannelError, MpcError, PeerLost, Unavailable
 from mpc_ray.serve.interface import Three
-from mpc_ray.serve.links import Front, Line, code_of
+from mpc_ray.serve.links import Front, code_of
 
 log = logging.getLogger("mpc_ray.serve.triple")
 
@@ -50,17 +50,20 @@ class RunFailed(Exception):
 
 
 class OneTriple:
-    """Made by ``open_triple``. Not for several batches at once."""
+    """Made by ``open_triple``. Not for several batches at once.
+
+    Who leads it sets ``over`` when it should be replaced, and ``lost`` when it cannot be used any more.
+    """
 
     def __init__(self, fronts: Sequence[Front], models: Mapping[str, str]) -> None:
         self.id = os.urandom(16).hex()
         self.models = dict(models)
+        self.over = asyncio.Event()
+        self.lost = False
         self._fronts = fronts
         self._lines = tuple(front.line() for front in fronts)
 
-    async def run(
-        self, jobs: Sequence[str], attempt: int, *, timeout: float, traceparent: str = ""
-    ) -> Ran:
+    async def run(self, jobs: Sequence[str], attempt: int, *, timeout: float, traceparent: str = "") -> Ran:
         """Run ``jobs`` (32 hexadecimal digits each) at all three parties, in this order. ``RunFailed`` otherwise."""
         header: dict[str, JSON] = {"cmd": "run", "triple": self.id, "jobs": list(jobs), "attempt": attempt}
         if traceparent:
@@ -73,7 +76,9 @@ class OneTriple:
         finally:
             for one in asked:
                 one.cancel()
-        failures = {party: outcome for party, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)}
+        failures = {
+            party: outcome for party, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)
+        }
         if failures:
             raise _judged(failures)
         return _joined(jobs, [outcome for outcome in outcomes if isinstance(outcome, Message)])
@@ -81,7 +86,9 @@ class OneTriple:
     async def close(self) -> None:
         """End it everywhere, politely where a party still answers. Raises nothing."""
         ask: list[Awaitable[Message]] = [
-            line.ask({"cmd": "close", "triple": self.id}, timeout=_CLOSE_S) for line in self._lines if line.connected
+            line.ask({"cmd": "close", "triple": self.id}, timeout=_CLOSE_S)
+            for line in self._lines
+            if line.connected
         ]
         outcomes = await asyncio.gather(*ask, return_exceptions=True)
         self.cut()
@@ -95,27 +102,29 @@ class OneTriple:
             line.close()
 
     async def _stop_the_rest(self, asked: Sequence[asyncio.Future[Message]]) -> None:
-        """One party failed: the others must not compute on. Their answers still say what they saw."""
-        pending = [party for party, one in enumerate(asked) if not one.done()]
-        if not pending:
+        """One party failed: none must compute on. The answers of those that did still say what they saw."""
+        if not any(not one.done() or one.exception() for one in asked):
             return
+        pending = [one for one in asked if not one.done()]
         aborts = [
-            self._fronts[party].control.ask({"cmd": "abort", "triple": self.id}, timeout=_CLOSE_S)
-            for party in pending
+            asyncio.ensure_future(front.control.ask({"cmd": "abort", "triple": self.id}, timeout=_CLOSE_S))
+            for front in self._fronts
         ]
-        for outcome in await asyncio.gather(*aborts, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                log.info("abort: %s", outcome if isinstance(outcome, MpcError) else type(outcome).__name__)
-        await asyncio.wait([asked[party] for party in pending], timeout=_AFTERMATH_S)
-        for party in pending:
-            if not asked[party].done():
-                self._lines[party].cut()
+        await asyncio.wait(aborts)
+        if pending:
+            await asyncio.wait(pending, timeout=_AFTERMATH_S)
+        for one, line in zip(asked, self._lines, strict=True):
+            if not one.done():
+                line.cut()
+        for abort in aborts:
+            if error := abort.exception():
+                log.info("abort: %s", error if isinstance(error, MpcError) else type(error).__name__)
 
     async def _open(self, timeout: float) -> None:
         header: dict[str, JSON] = {
             "cmd": "open",
             "triple": self.id,
-            "models": sorted(self.models),
+            "models": list[JSON](sorted(self.models)),
             "timeout_s": timeout,
         }
         asked = [asyncio.ensure_future(line.ask(header, timeout=timeout)) for line in self._lines]
@@ -131,7 +140,9 @@ class OneTriple:
         if errors:
             raise min(errors, key=_telling)
         if any(isinstance(outcome, BaseException) for outcome in outcomes):
-            raise Unavailable("the parties did not all answer while a triple was opened", remedy="see their logs")
+            raise Unavailable(
+                "the parties did not all answer while a triple was opened", remedy="see their logs"
+            )
 
 
 async def open_triple(fronts: Sequence[Front], models: Mapping[str, str], *, timeout: float) -> OneTriple:
@@ -158,8 +169,12 @@ def _judged(failures: Mapping[int, BaseException]) -> RunFailed:
             errors.append(ChannelError(f"party {party}: {type(failure).__name__} at the gateway"))
     if any(code_of(error) in _LOST_JOBS for error in errors):
         cause = min(errors, key=_telling).cause
-        return RunFailed(_try_again(f"a party no longer holds a job: {cause}"), again=False, reason="lost_job")
-    checks = [error for error in errors if not isinstance(error, PeerLost) and code_of(error) not in _STOPPED_BY_US]
+        return RunFailed(
+            _try_again(f"a party no longer holds a job: {cause}"), again=False, reason="lost_job"
+        )
+    checks = [
+        error for error in errors if not isinstance(error, PeerLost) and code_of(error) not in _STOPPED_BY_US
+    ]
     if checks:
         return RunFailed(min(checks, key=_telling), again=False, reason=type(checks[0]).__name__.lower())
     lost = min(errors, key=_telling)
@@ -180,7 +195,9 @@ def _joined(jobs: Sequence[str], answers: Sequence[Message]) -> Ran:
     threes: list[Three] = []
     for job in jobs:
         sealed = [answer.tensors.get(f"answer {job}") for answer in answers]
-        missing = [party for party, one in enumerate(sealed) if one is None or one.dtype != "uint8" or not one.size]
+        missing = [
+            party for party, one in enumerate(sealed) if one is None or one.dtype != "uint8" or not one.size
+        ]
         if missing:
             error = BadFrame(
                 f"party {missing[0]}: its answer lacks a job of the batch",
@@ -199,6 +216,4 @@ def _joined(jobs: Sequence[str], answers: Sequence[Message]) -> Ran:
 
 
 def _try_again(cause: str) -> Unavailable:
-    return Unavailable(
-        cause, remedy="send the request again under a new authorisation", retry_after_s=1.0
-    )
+    return Unavailable(cause, remedy="send the request again under a new authorisation", retry_after_s=1.0)

@@ -49,6 +49,8 @@ _BY_CODE: Mapping[str, int] = {
     "lifetime": 422,
     "inputs": 422,
     "wrong_shape": 422,
+    "wrong_set": 422,
+    "unknown_model": 404,
     "unknown_job": 503,  # a party restarted between submit and run: a new authorisation will do
 }
 _LATER: Mapping[str, str] = {"Retry-After": "30"}

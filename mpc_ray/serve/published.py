@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from mpc_ray.errors import CertificateError
 from mpc_ray.trust.directory import Directory
 from mpc_ray.trust.folder import open_folder
+
+log = logging.getLogger("mpc_ray.serve")
 
 Texts: TypeAlias = tuple[str, str, str]
 
@@ -38,7 +42,13 @@ class Published:
         document = json.dumps(directory.to_json(), separators=(",", ":")).encode()
         places = {}
         for name in directory.sets():
-            a, b, c = directory.parties(name)
+            try:
+                a, b, c = directory.parties(name)
+            except (
+                CertificateError
+            ) as error:  # one operator who forgot to renew must not end the others' service
+                log.warning("set %s cannot be used: %s", name, error)
+                continue
             places[name] = Place(
                 (a.jurisdiction, b.jurisdiction, c.jurisdiction), (a.region, b.region, c.region)
             )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
+from cryptography import x509
 from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 
@@ -107,8 +109,7 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
             raise ProblemError(
                 404, "not_found", "there is nothing at this address", remedy="see /openapi.json"
             )
-        for view in gateway.views:
-            metrics.queue(view.queue, set=view.name)
+        _gauge(gateway)
         content, media_type = metrics.exposition()
         return Response(content, headers={"Content-Type": media_type})
 
@@ -167,6 +168,19 @@ def _not_ready(cause: str) -> ProblemError:
     return ProblemError(
         503, "unavailable", cause, remedy="try again in a moment", headers={"Retry-After": "2"}
     )
+
+
+def _gauge(gateway: Gateway) -> None:
+    """Bring the gauges up to date: queues, and when certificates end."""
+    with contextlib.suppress(OSError, ValueError):  # being replaced just now
+        pem = gateway.config.certificate[0].read_bytes()
+        metrics.certificate("https", x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp())
+    for view in gateway.views:
+        metrics.queue(view.queue, set=view.name)
+        for party in view.parties:
+            metrics.certificate(
+                f"{view.name}/{party.get('party')}", float(party.get("certificate_not_after", 0))
+            )
 
 
 def _inside(gateway: Gateway, request: Request) -> bool:

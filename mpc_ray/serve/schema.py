@@ -38,7 +38,10 @@ Envelope = Annotated[
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    # Keys alone are cached: no job id stays in memory after its request.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, cache_strings="keys"
+    )
 
 
 class AuthorisationBody(_Body):

@@ -120,8 +120,9 @@ class LocalState:
     ) -> None:
         self.keys = KeyRing(folder, clock=clock, now_ms=now_ms)
         self.rates = Rates()
-        self.idempotency = Idempotency(idempotency_s, idempotency_bytes, clock)
         self.replays = Replays(now_ms)
+        self._turns: dict[str, str] = {}  # the job of each turn under way
+        self.idempotency = Idempotency(idempotency_s, idempotency_bytes, clock, self._lost)
         self._skew_ms = skew_ms
 
     @classmethod
@@ -152,6 +153,8 @@ class LocalState:
             undo.callback(self.replays.forget, ask.job)
             self.rates.tokens(ask.key, ask.tokens)
             undo.pop_all()
+        if ask.idempotency:
+            self._turns[ask.turn] = ask.job
         return None
 
     def configure(self, config: GatewayConfig) -> None:
@@ -162,9 +165,15 @@ class LocalState:
 
     async def finish(self, ask: Ask, answer: bytes | None) -> None:
         if ask.idempotency:
+            self._turns.pop(ask.turn, None)
             self.idempotency.finish(ask.turn, answer)
         if answer is None:
             self.replays.forget(ask.job)
+
+    def _lost(self, turn: str) -> None:
+        """A replica died with a turn: who repeats the request is no replayer."""
+        if (job := self._turns.pop(turn, None)) is not None:
+            self.replays.forget(job)
 
     def close(self) -> None:
         self.keys.close()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mpc_ray.errors import MpcError
@@ -15,7 +15,9 @@ from mpc_ray.serve.interface import Triples
 log = logging.getLogger("mpc_ray.serve")
 
 PERIOD_S = 1.0
-PATIENCE_S = 3.0  # an answer that takes longer counts as "not ready"
+PATIENCE_S = 3.0  # for one answer
+MISSED = 3  # answers in a row that a set may fail to give: one that is busy may be late
+START_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class SetView:
     triples: int = 0
     models: Mapping[str, Model] = field(default_factory=dict)
     parties: tuple[Mapping[str, Any], ...] = ()
+    missed: int = MISSED  # before the first answer nothing is known
 
 
 class Views:
@@ -59,8 +62,12 @@ class Views:
         return self._views.get(name)
 
     async def start(self) -> None:
-        """Ask all once, and go on in the background."""
+        """Ask all until each has answered, for ``START_S`` at most, and go on in the background."""
+        end = asyncio.get_running_loop().time() + START_S
         await self.refresh()
+        while any(view.missed for view in self) and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.1)
+            await self.refresh()
         self._task = asyncio.create_task(self._watch(), name="views")
 
     async def stop(self) -> None:
@@ -86,18 +93,14 @@ class Views:
                 view = _view(name, await self._triples[name].status())
         except Exception as error:  # noqa: BLE001 - a set that does not answer is not ready, whatever the reason
             why = error.cause if isinstance(error, MpcError) else type(error).__name__
-            view = SetView(name, models=before.models)
-            if before.ready:
-                log.warning("set %s is not ready: %s", name, why)
-            return view
+            missed = min(before.missed + 1, MISSED)
+            if before.ready and missed == MISSED:
+                log.warning("set %s does not answer: %s", name, why)
+            return replace(before, ready=before.ready and missed < MISSED, missed=missed)
         if view.ready != before.ready:
             log.info("set %s is %s", name, "ready" if view.ready else "not ready")
         # While a set recovers it may know no models: an unknown model is final to a caller, "not ready" is not.
-        return (
-            view
-            if view.models
-            else SetView(name, view.ready, view.queue, view.triples, before.models, view.parties)
-        )
+        return view if view.models else replace(view, models=before.models)
 
 
 def _view(name: str, status: Mapping[str, Any]) -> SetView:
@@ -114,4 +117,5 @@ def _view(name: str, status: Mapping[str, Any]) -> SetView:
         int(status.get("triples", 0)),
         models,
         tuple(status.get("parties", ())),
+        missed=0,
     )

@@ -100,9 +100,10 @@ class FederationAuthority:
     ) -> Directory:
         """A new directory, its serial one higher, with the requests' certificates; also written to the folder.
 
-        A place that another operator has is given away only with ``replace``. ``remove`` takes places out (``eu/0``,
-        ``gateway/NAME``). With no request it only begins anew to be valid for ``days``. ``CertificateError`` if a request
-        is not signed by its own key, asks for too long, or a set's parties would not be apart.
+        A place that another operator has is given away only with ``replace``. ``remove`` takes places out
+        (``eu/0``, ``gateway/NAME``). With no request it only begins anew to be valid for ``days``.
+        ``CertificateError`` if a request is not signed by its own key, asks for too long, or a set's parties would
+        not be apart.
         """
         begin = _time(now)
         with files.locked(self.folder):

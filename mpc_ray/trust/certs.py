@@ -1,9 +1,10 @@
 """Certificates: a session's own authority, what every authority does alike, and TLS contexts that demand them.
 
 The authority lives as long as the process that made it: its private key is never written. Certificates are
-ECDSA P-256 and carry one name each (``party-0`` … ``client``) as their only subject alternative name. Where
-a party runs on another machine its private key need not travel: ``make_request`` there,
-``SessionAuthority.sign`` here, ``install`` there. Contexts speak TLS 1.3 only and verify both ends.
+ECDSA P-256 and carry one name each (``party-0`` … ``client``) as their only DNS name; those of a federation carry their
+URI (``spiffe://…``) besides. Where a party runs on another machine its private key need not travel:
+``make_request`` there, ``SessionAuthority.sign`` here, ``install`` there. Contexts speak TLS 1.3 only and
+verify both ends.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def uri_of(certificate: x509.Certificate) -> str | None:
 
 
 def check_issued(certificate: x509.Certificate, authority: x509.Certificate, name: str, uri: str) -> None:
-    """``CertificateError`` unless ``authority`` issued this for exactly ``name`` and ``uri``. Dates are not looked at."""
+    """``CertificateError`` unless ``authority`` issued this for exactly ``name`` and ``uri``. Dates apart."""
     try:
         certificate.verify_directly_issued_by(authority)
         extensions = certificate.extensions

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,17 +38,20 @@ class ClientKey:
     revoked: int = 0
 
 
-class ClientKeys:
-    """The enrolled keys in ``path``, signed by ``key``. ``also``: keys whose signature is accepted too, during a rotation.
+Signer = Callable[[], tuple[ec.EllipticCurvePrivateKey, Sequence[ec.EllipticCurvePublicKey]]]
 
-    Raises ``ConfigError`` if the file was not signed by one of those keys, or is damaged.
+
+class ClientKeys:
+    """The enrolled keys in ``path``. Any thread may use it.
+
+    ``signer`` gives the party's key, and others whose signature is accepted too; it is asked whenever the file is read
+    or written, so that a rotation does not shut a running party out. Raises ``ConfigError`` if the file was not signed
+    by one of those keys, or is damaged.
     """
 
-    def __init__(
-        self, path: Path, key: ec.EllipticCurvePrivateKey, also: Sequence[ec.EllipticCurvePublicKey] = ()
-    ) -> None:
-        self._path, self._key = path, key
-        self._publics = (key.public_key(), *also)
+    def __init__(self, path: Path, signer: Signer) -> None:
+        self._path, self._signer = path, signer
+        self._lock = threading.RLock()
         self._stamp: tuple[int, int, int] | None = None
         self._serial = 0
         self._clients: dict[str, ClientKey] = {}
@@ -129,21 +133,22 @@ class ClientKeys:
 
     def refresh(self) -> None:
         """Read the file again if it changed. ``ConfigError`` if it was not signed by this party, or is an older one."""
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            if self._serial:
-                raise _bad(self._path, "is gone") from None
-            return
-        except OSError as error:
-            raise _bad(self._path, f"cannot be read: {error.strerror}") from None
-        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-        if stamp == self._stamp:
-            return
-        serial, clients = self._read()
-        if serial < self._serial:
-            raise _bad(self._path, "is older than the one that was read before")
-        self._serial, self._clients, self._stamp = serial, clients, stamp
+        with self._lock:
+            try:
+                found = self._path.stat()
+            except FileNotFoundError:
+                if self._serial:
+                    raise _bad(self._path, "is gone") from None
+                return
+            except OSError as error:
+                raise _bad(self._path, f"cannot be read: {error.strerror}") from None
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if stamp == self._stamp:
+                return
+            serial, clients = self._read()
+            if serial < self._serial:
+                raise _bad(self._path, "is older than the one that was read before")
+            self._serial, self._clients, self._stamp = serial, clients, stamp
 
     def _read(self) -> tuple[int, dict[str, ClientKey]]:
         data = files.read_public(self._path, files.MAX_BYTES)
@@ -152,7 +157,9 @@ class ClientKeys:
             content = canonical.take(canonical.parse(data, files.MAX_BYTES), kinds)
             signature = unbase64(content.pop("signature"), "signature")
             payload = canonical.encode(content)
-            if not any(is_signed(public, signature, FORMAT, payload) for public in self._publics):
+            key, also = self._signer()
+            publics = (key.public_key(), *also)
+            if not any(is_signed(public, signature, FORMAT, payload) for public in publics):
                 raise Malformed("is not signed by this party's key: it was changed by somebody else")
             if content["format"] != FORMAT:
                 raise Malformed("is of another format")
@@ -167,7 +174,7 @@ class ClientKeys:
             "serial": self._serial + 1,
             "clients": [asdict(client) for client in clients.values()],
         }
-        signature = sign(self._key, FORMAT, canonical.encode(content))
+        signature = sign(self._signer()[0], FORMAT, canonical.encode(content))
         signed = content | {"signature": base64.b64encode(signature).decode()}
         files.write_private(self._path, canonical.encode(signed) + b"\n")
         self.refresh()

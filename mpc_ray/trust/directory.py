@@ -1,8 +1,8 @@
 """The directory of a federation: who its parties and gateways are, signed by the federation's authority.
 
-It is public. A gateway serves it at ``GET /v1/parties``, a client checks it before it seals anything, and each party has
-its own copy: peers' addresses and names come from there and from nowhere else. The serial only grows; whoever has seen
-one refuses an older one.
+It is public. A gateway serves it at ``GET /v1/parties``, a client checks it before it seals anything, and each party
+has its own copy: peers' addresses and names come from there and from nowhere else. The serial only grows; whoever has
+seen one refuses an older one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hmac
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mpc_ray.errors import CertificateError
 from mpc_ray.trust import canonical, certs, files
 from mpc_ray.trust.canonical import Malformed
+from mpc_ray.trust.hpke import OVERLAP_S
 from mpc_ray.trust.records import (
     MAX_BYTES,
     GatewayRecord,
@@ -62,6 +63,14 @@ class Entry:
     def not_after(self) -> int:
         """Unix seconds when the first of record and certificate ends."""
         return min(self.record.not_after, int(self.parsed[0].not_valid_after_utc.timestamp()))
+
+    @property
+    def pin(self) -> str:
+        """SHA-256 of its public key (SubjectPublicKeyInfo), 64 hexadecimal digits: it changes with a rotation."""
+        public = self.parsed[1].public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return hashlib.sha256(public).hexdigest()
 
     def check(self, federation: str, authority: x509.Certificate) -> None:
         """``CertificateError`` unless authority and owner both signed. Dates are not looked at."""
@@ -198,7 +207,7 @@ class Directory:
         for entry in self.entries:
             entry.check(self.federation, authority)
         for place, pin in (pins or {}).items():
-            if not hmac.compare_digest(_fingerprint(self.entry(place)), pin):
+            if not hmac.compare_digest(self.entry(place).pin, pin):
                 raise CertificateError(
                     f"party {place} has another key than the one pinned for it",
                     remedy="ask its operator whether keys were rotated; then pin the new fingerprint",
@@ -242,9 +251,31 @@ class Directory:
             remedy=f"it has {', '.join(sorted(e.record.place for e in self.entries))}",
         )
 
+    def recognise(self, certificate: x509.Certificate | bytes, now: float | None = None) -> Entry:
+        """Whose certificate (or its DER) this is, once TLS has checked it against the authority.
+
+        ``CertificateError`` if it is of no place in this directory, or was replaced more than ``OVERLAP_S`` ago. One
+        newer than the directory's is accepted: its owner has rotated and this directory is a little behind.
+        """
+        if isinstance(certificate, bytes):
+            certificate = x509.load_der_x509_certificate(certificate)
+        uri, at = certs.uri_of(certificate), _time(time.time() if now is None else now)
+        for entry in self.entries:
+            if entry.record.uri(self.federation) == uri:
+                listed = entry.parsed[0]
+                older = certificate.not_valid_before_utc < listed.not_valid_before_utc
+                if older and at > listed.not_valid_before_utc + timedelta(seconds=OVERLAP_S):
+                    raise CertificateError(
+                        f"{entry.record.place} shows a certificate that was replaced", remedy=_OLD_CERTIFICATE
+                    )
+                return entry
+        raise CertificateError(
+            f"a certificate of no place in the directory (serial {self.serial})", remedy=_OLD_CERTIFICATE
+        )
+
     def pins_of(self, set: str) -> dict[str, str]:
         """Fingerprints of a set's keys, to give to a later ``verify``: they change when an operator rotates."""
-        return {entry.record.place: _fingerprint(entry) for entry in self.party_entries(set)}
+        return {entry.record.place: entry.pin for entry in self.party_entries(set)}
 
     @property
     def fingerprint(self) -> str:
@@ -272,8 +303,8 @@ class Directory:
 
 
 def check_apart(entries: Sequence[Entry]) -> None:
-    """``CertificateError`` if two of a set's parties have an operator, a TLS key or an HPKE key in common: who holds two
-    shares of three reads everything.
+    """``CertificateError`` if two of a set's parties have an operator, a TLS key or an HPKE key in common: who holds
+    two shares of three reads everything.
     """
     for i, one in enumerate(entries):
         for two in entries[i + 1 :]:
@@ -282,18 +313,12 @@ def check_apart(entries: Sequence[Entry]) -> None:
             if one.record.operator == two.record.operator:
                 raise CertificateError(f"{both} have one operator, {one.record.operator}", remedy=_THREE)
             keys = {key.id for key in one.record.hpke} & {key.id for key in two.record.hpke}
-            if keys or _fingerprint(one) == _fingerprint(two):
+            if keys or one.pin == two.pin:
                 raise CertificateError(f"{both} have a key in common", remedy=_THREE)
 
 
+_OLD_CERTIFICATE = "have it install the federation's newest directory; or install it here"
 _THREE = "a set needs three operators that do not share a machine, a key or a hand"
-
-
-def _fingerprint(entry: Entry) -> str:
-    public = entry.parsed[1].public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return hashlib.sha256(public).hexdigest()
 
 
 def _same(theirs: str, expected: str) -> None:

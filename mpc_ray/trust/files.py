@@ -73,6 +73,15 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def sync_folder(path: Path) -> None:
+    """What was renamed in this folder is on disk when this returns. ``OSError`` if it cannot be."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _read(path: Path, max_bytes: int, *, private: bool) -> bytes:
     try:
         with path.open("rb") as file:
@@ -97,11 +106,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
             file.flush()
             os.fsync(handle)
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

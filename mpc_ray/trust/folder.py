@@ -96,6 +96,9 @@ class Folder:
 
     def clients(self) -> ClientKeys:
         """The enrolled signing keys. ``ConfigError`` if the file was changed by somebody else."""
+        return ClientKeys(self.path / "clients.json", self._signer)
+
+    def _signer(self) -> tuple[ec.EllipticCurvePrivateKey, list[ec.EllipticCurvePublicKey]]:
         previous = self.path / "tls.previous.pem"
         also = []
         if previous.exists():  # an install was cut short: the file may still be signed by the key before
@@ -103,7 +106,7 @@ class Folder:
             ca = load_certificate(files.read_public(self.path / "ca.pem").decode(), "the authority")[0]
             certs.check_issued(certificate, ca, self.record.name, certs.uri_of(certificate) or "")
             also = [public]
-        return ClientKeys(self.path / "clients.json", self.tls_key(), also)
+        return self.tls_key(), also
 
 
 def open_folder(path: Path) -> Folder:
@@ -129,7 +132,10 @@ def request_party(
     days: int = DAYS,
     now: float | None = None,
 ) -> Request:
-    """Make a party's keys in ``folder`` and its request. ``ConfigError`` if the folder is in use, or a value out of form."""
+    """Make a party's keys in ``folder`` and its request.
+
+    ``ConfigError`` if the folder is in use, or a value out of form.
+    """
 
     def record(until: int) -> PartyRecord:
         fields = (set, index, operator, region, jurisdiction, peer, gateway)
@@ -158,12 +164,11 @@ def rotate(folder: Path, *, days: int = DAYS, again: bool = False, now: float | 
                 f"{folder} has a rotation under way",
                 remedy="have request.json signed and install the directory; --again makes new keys instead",
             )
-        record, until = replace(opened.record, not_after=_until(days, now)), opened.record
+        record = replace(opened.record, not_after=_until(days, now))
         if isinstance(record, PartyRecord):
             keys = opened.keys().rotated()
             keys.save(folder / "hpke.keys")
             record = replace(record, hpke=keys.publics)
-        del until
         key = certs.new_key()
         files.write_private(folder / "tls.next.key", certs.key_pem(key))
         return _write_request(folder, Request.make(record, key))
@@ -202,7 +207,7 @@ def install(
         if isinstance(entry.record, PartyRecord):
             at = int(time.time() if now is None else now)
             opened.keys().settled(entry.record.hpke, at, overlap_s).save(folder / "hpke.keys")
-            opened.clients().resign()
+        opened.clients().resign()
         (folder / "tls.previous.pem").unlink(missing_ok=True)
         return Installed(
             entry.record.place,

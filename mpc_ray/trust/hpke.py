@@ -2,10 +2,10 @@
 
     version 1 · suite 1 · key id 8 · enc · ciphertext and tag
 
-Suite 1, ``x25519``: DHKEM(X25519, HKDF-SHA256). Suite 2, ``mlkem768-x25519``: the hybrid of ML-KEM-768 and X25519, safe
-while either is, so that what is recorded today stays closed to a quantum computer. Both with HKDF-SHA256 and
-ChaCha20-Poly1305. The head, a purpose and the bound parts go into HPKE's ``info``, each with its length: bytes sealed for
-one purpose, job or party do not open as another's. HPKE's base mode says nothing about who sealed.
+Suite 1, ``x25519``: DHKEM(X25519, HKDF-SHA256). Suite 2, ``mlkem768-x25519``: the hybrid of ML-KEM-768 and X25519,
+safe while either is, so that what is recorded today stays closed to a quantum computer. Both with HKDF-SHA256 and
+ChaCha20-Poly1305. The head, a purpose and the bound parts go into HPKE's ``info``, each with its length: bytes sealed
+for one purpose, job or party do not open as another's. HPKE's base mode says nothing about who sealed.
 """
 
 from __future__ import annotations
@@ -224,7 +224,8 @@ class PrivateKeys:
 def seal(plaintext: bytes, to: PublicKey, purpose: str, *bound: bytes) -> bytes:
     """``plaintext`` for the owner of ``to`` alone, bound to a purpose and to ``bound``.
 
-    10 bytes of head, then 32 (x25519) or 1120 (hybrid), the plaintext's length, 16. ``SealError`` if the key is unusable.
+    10 bytes of head, then 32 (x25519) or 1120 (hybrid), the plaintext's length, 16. ``SealError`` if the key is
+    unusable.
     """
     suite = _SUITES[to.suite]
     head = bytes([_VERSION, suite.code]) + bytes.fromhex(to.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,32 @@ def test_another_authority_is_refused(mpc_ray: Callable[..., Any]) -> None:
     assert code == 5 and "authority" in refused["cause"]
 
 
+def test_what_has_expired_or_soon_will(
+    mpc_ray: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation(mpc_ray)
+    code, shown = mpc_ray("certs", "show", "alpha")
+    assert (code, shown["expired"], shown["renew"], shown["pending"]) == (0, [], [], False)
+    assert set(shown["keys"]) == {"eu/0", "eu/1", "eu/2", "gateway/gateway"}
+    now = time.time()
+    monkeypatch.setattr("mpc_ray.cli.certs.time.time", lambda: now + 61 * 86400)
+    assert main.run(["certs", "show", "ca/directory.json"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("29 days left") == 5 and "ends within 30 days: eu/0, eu/1, eu/2" in said.err
+    assert shown["keys"]["eu/0"][:16] in said.out
+    monkeypatch.setattr("mpc_ray.cli.certs.time.time", lambda: now + 91 * 86400)
+    code, shown = mpc_ray("certs", "show", "gw")
+    assert code == 1 and len(shown["expired"]) == 5 and not shown["ok"]
+
+
+def test_show_believes_nothing_that_is_not_signed(mpc_ray: Callable[..., Any]) -> None:
+    federation(mpc_ray)
+    text = Path("ca/directory.json").read_text(encoding="utf-8")
+    Path("false.json").write_text(text.replace("10.0.0.1:50051", "10.6.6.6:50051"), encoding="utf-8")
+    code, refused = mpc_ray("certs", "show", "false.json")
+    assert code == 5 and "not signed" in refused["cause"]
+
+
 def test_a_place_is_not_given_away_by_mistake(mpc_ray: Callable[..., Any]) -> None:
     federation(mpc_ray)
     assert ask(mpc_ray, 0, "mallory", peer="10.0.0.9:50051", endpoint="10.0.0.9:50052")[0] == 0
@@ -107,8 +134,9 @@ def test_a_place_is_not_given_away_by_mistake(mpc_ray: Callable[..., Any]) -> No
 def test_a_folder_that_others_may_enter_is_refused(mpc_ray: Callable[..., Any]) -> None:
     federation(mpc_ray)
     Path("alpha").chmod(0o755)
-    code, refused = mpc_ray("certs", "rotate", "--folder", "alpha")
-    assert code == 2 and "chmod" in refused["remedy"]
+    for words in (["rotate", "--folder", "alpha"], ["show", "alpha"]):
+        code, refused = mpc_ray("certs", *words)
+        assert code == 2 and "chmod" in refused["remedy"]
 
 
 @pytest.mark.parametrize(

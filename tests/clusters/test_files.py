@@ -14,7 +14,7 @@ import yaml
 
 from mpc_ray.cli.main import run
 from mpc_ray.errors import ConfigError
-from mpc_ray.ops import cluster_checks, clusters
+from mpc_ray.ops import clouds, cluster_checks
 from mpc_ray.ops.cluster_checks import Problem, problems
 from mpc_ray.ops.clusters import FILL_ME
 
@@ -102,6 +102,31 @@ def test_regions_differ_in_place_and_name_alone(name: str, second: bool) -> None
     assert kinds["gpu"]["node_config"]["InstanceType"] == "g5.2xlarge"  # a GPU with 24 GB
     assert config["max_workers"] > 0
     assert config["idle_timeout_minutes"] > 0
+
+
+def test_all_machines_are_set_up_alike() -> None:
+    """But for what a cloud's own images need, and for what runs there. test_up_local runs these commands for real."""
+
+    def commands(name: str) -> list[str]:
+        config = content(name)
+        lines = config["setup_commands"] + config["head_setup_commands"] + config["head_start_ray_commands"]
+        own = (
+            "cloud-init",
+            "pip install --quiet 'boto3",
+            "pip install --quiet google",
+            "pip install --quiet azure",
+        )
+        kept = [
+            re.sub(r" --(autoscaling-config|labels)=\S+", "", line)
+            for line in lines
+            if not re.search("|".join(own), line)
+        ]
+        return [line.replace("gateway", "party") for line in kept]
+
+    for path in FILES:
+        assert commands(path.name) == commands("local.yaml"), path.name
+        assert content(path.name)["rsync_exclude"] == content("local.yaml")["rsync_exclude"]
+        assert content(path.name)["file_mounts"] == content("local.yaml")["file_mounts"]
 
 
 def test_regions_name_no_cluster_twice() -> None:
@@ -336,13 +361,13 @@ def test_our_aws_keys_are_ec2s() -> None:
             for nested in cluster_checks._models(field.annotation):
                 compare(nested, inner, f"{where}.{name}")
 
-    compare(clusters.AwsNode, shape, "RunInstances")
+    compare(clouds.AwsNode, shape, "RunInstances")
 
 
 def test_our_azure_keys_are_those_of_rays_template() -> None:
     azure = pytest.importorskip("ray.autoscaler._private._azure")
     template = json.loads(Path(azure.__file__).with_name("azure-vm-template.json").read_text())
-    ours = set(clusters.ArmParameters.model_fields) - {"availability_zone"}  # Ray makes `zones` of it
+    ours = set(clouds.ArmParameters.model_fields) - {"availability_zone"}  # Ray makes `zones` of it
     assert ours <= set(template["parameters"])
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +80,9 @@ def test_a_region_goes_up_and_down(host: Machine, endpoint: str) -> None:
     config = yaml.safe_load(text)
     assert config["provider"]["region"] == REGION
     config["available_node_types"]["gpu"]["min_workers"] = 1  # or no worker would be started
+    # What is set up on a machine is test_up_local's subject: the commands are the same (test_files).
+    config["file_mounts"] = {"~/.mpc-ray/token": config["file_mounts"]["~/.mpc-ray/token"]}
+    config["setup_commands"] = config["head_setup_commands"] = ["true"]
     file = host.desk / "europe.yaml"
     file.write_text(yaml.safe_dump(config))
     # As the document has it: first the group, then its id in the file.
@@ -129,10 +131,13 @@ def test_a_region_goes_up_and_down(host: Machine, endpoint: str) -> None:
     assert {one["State"]["Name"] for one in instances(endpoint)} == {"terminated"}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-def test_no_role_is_no_role(endpoint: str) -> None:
+def test_no_role_is_no_role(monkeypatch: pytest.MonkeyPatch) -> None:
     """`IamInstanceProfile: {}` of cluster.yaml: EC2 takes it, and the machine has no role."""
-    ec2 = client("ec2", endpoint)
-    ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1, IamInstanceProfile={})
-    (made,) = instances(endpoint)
-    assert "IamInstanceProfile" not in made
+    moto = pytest.importorskip("moto")
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+    with moto.mock_aws():
+        ec2 = boto3.client("ec2", region_name=REGION)
+        ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1, IamInstanceProfile={})
+        (reservation,) = ec2.describe_instances()["Reservations"]
+    assert "IamInstanceProfile" not in reservation["Instances"][0]

@@ -47,7 +47,15 @@ def test_local_goes_up_and_down(host: Machine) -> None:
     assert len(starts) == 1
     assert "RAY_AUTH_MODE=token" in starts[0]
 
-    # Ray takes whoever knows the token, and the node says whose it is.
+    # Ray turns away whoever does not know the token …
+    grpc = pytest.importorskip("grpc")
+    with grpc.insecure_channel(f"127.0.0.1:{host.ray_port}") as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetAllNodeInfo")
+        with pytest.raises(grpc.RpcError) as refused:
+            ask(b"", timeout=10)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert ask(b"", timeout=10, metadata=[("authorization", f"Bearer {'ab' * 32}")])
+    # … and takes whoever does. The node says whose it is.
     look = LOOK.format(address=f"127.0.0.1:{host.ray_port}")
     labels = subprocess.run(
         [sys.executable, "-c", look],

@@ -67,7 +67,13 @@ class Fake:
 
     async def status(self) -> Mapping[str, Any]:
         models = self.models if self.ready else ()
-        return {"set": self.set, "ready": self.ready, "queue": 0, "triples": int(self.ready), "models": models}
+        return {
+            "set": self.set,
+            "ready": self.ready,
+            "queue": 0,
+            "triples": int(self.ready),
+            "models": models,
+        }
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,15 @@ def test_a_key_is_found_by_its_bearer_alone(tmp_path: Path) -> None:
     assert made.key.models == ("m",) and made.key.purposes == ("p", "q") and made.key.per_minute == 7
     other = store.create("other")
     swapped = f"mpck_{made.key.id}_{other.bearer[-43:]}"
-    for wrong in ("", "mpck_", made.bearer[:-1], made.bearer + "A", swapped, other.bearer.replace("_", "-"), "x" * 300):
+    for wrong in (
+        "",
+        "mpck_",
+        made.bearer[:-1],
+        made.bearer + "A",
+        swapped,
+        other.bearer.replace("_", "-"),
+        "x" * 300,
+    ):
         assert find(ring, wrong) is None
     assert find(ring, other.bearer) == other.key
     ring.close()

@@ -13,6 +13,8 @@ from gateways import DIGEST, Fake, Federation, Running, api_key, body, config, f
 
 from mpc_ray import errors
 from mpc_ray.errors import MpcError
+from mpc_ray.serve.config import GatewayConfig
+from mpc_ray.trust.authority import FederationAuthority
 from mpc_ray.trust.directory import Directory
 
 
@@ -34,7 +36,9 @@ def test_an_honest_request_is_answered(made: Federation) -> None:
             assert answer.status_code == 200, answer.text
             said = answer.json()
             assert said["job"] == sent["authorisation"]["job"] and said["set"] == "eu"
-            assert [base64.b64decode(one)[:8] for one in said["answers"]] == [b"sealed %d" % i for i in range(3)]
+            assert [base64.b64decode(one)[:8] for one in said["answers"]] == [
+                b"sealed %d" % i for i in range(3)
+            ]
             assert said["timing"]["rounds"] == 1
             assert answer.headers["x-content-type-options"] == "nosniff"
             (job,) = eu.jobs
@@ -70,7 +74,11 @@ def test_what_needs_no_key(made: Federation) -> None:
             assert (await get("/v2/health/ready")).json() == {"ready": True}
             assert (await get("/v2/models/tiny/ready")).json() == {"name": "tiny", "ready": True}
             problem(await get("/v2/models/none/ready"), 404, "unknown_model")
-            assert b"mpc" in (await get("/metrics")).content
+            await gateway.infer()
+            metrics = (await get("/metrics")).text
+            assert (
+                'code="ok"' in metrics and "/v1/private/infer" in metrics and 'certificate="https"' in metrics
+            ), metrics
             assert (await get("/openapi.json")).json()["openapi"].startswith("3.1")
             problem(await get("/docs"), 404, "not_found")
             problem(await get("/v1/private/infer"), 405, "method")
@@ -84,7 +92,8 @@ def test_what_needs_a_key(made: Federation) -> None:
             key = {"authorization": f"Bearer {gateway.bearer}"}
             (model,) = (await gateway.client.get("/v1/models", headers=key)).json()["data"]
             assert model == {
-                "name": "tiny", "digest": DIGEST, "lengths": [16, 32], "hidden": 32, "sets": ["eu", "us"], "max_batch": 64
+                "name": "tiny", "digest": DIGEST, "lengths": [16, 32], "hidden": 32,
+                "sets": ["eu", "us"], "max_batch": 64,
             }  # fmt: skip
             metadata = (await gateway.client.get("/v2/models/tiny", headers=key)).json()
             assert metadata["platform"] == "mpc-ray" and metadata["versions"] == [DIGEST[:16]]
@@ -100,7 +109,9 @@ def test_what_needs_a_key(made: Federation) -> None:
 
 def test_metrics_are_for_our_own_networks(made: Federation) -> None:
     async def test() -> None:
-        async with Running(made, {"eu": Fake("eu")}, config(made).model_copy(update={"metrics_networks": ()})) as one:
+        async with Running(
+            made, {"eu": Fake("eu")}, config(made).model_copy(update={"metrics_networks": ()})
+        ) as one:
             problem(await one.client.get("/metrics"), 404, "not_found")
 
     run(test())
@@ -137,7 +148,57 @@ def test_a_job_that_cannot_be(made: Federation, change: dict[str, Any], status: 
 def test_jurisdictions_that_allow_all_three(made: Federation) -> None:
     async def test() -> None:
         async with Running(made, {"eu": Fake("eu")}) as gateway:
-            assert (await gateway.infer(body(made, jurisdictions=("DE", "FR", "IE", "ES")))).status_code == 200
+            assert (
+                await gateway.infer(body(made, jurisdictions=("DE", "FR", "IE", "ES")))
+            ).status_code == 200
+
+    run(test())
+
+
+def test_a_new_directory_is_published_without_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpc_ray.serve.app.PUBLISHED_AGAIN_S", 0.02)
+    own = federation(tmp_path, ("eu",))
+
+    async def test() -> None:
+        async with Running(own, {"eu": Fake("eu")}) as gateway:
+            before = (await gateway.client.get("/v1/parties")).json()
+            (own.folder / "directory.json").write_text("half a fi")
+            await asyncio.sleep(0.1)
+            assert (await gateway.client.get("/v1/parties")).json() == before, (
+                "what is damaged is not published"
+            )
+            FederationAuthority.load(tmp_path / "ca").sign([]).save(own.folder / "directory.json")
+            for _ in range(100):
+                await asyncio.sleep(0.02)
+                if (await gateway.client.get("/v1/parties")).json() != before:
+                    break
+            assert (await gateway.client.get("/v1/parties")).json()["serial"] == before["serial"] + 1
+
+    run(test())
+
+
+def test_regions_decide_the_order_and_residency_is_never_widened(made: Federation) -> None:
+    async def test() -> None:
+        eu, us = Fake("eu"), Fake("us")
+        regions = {"here": "us-0", "residency": {"us-0": ["US", "CA"]}}
+        near = GatewayConfig.model_validate(config(made).model_dump() | {"regions": regions})
+        async with Running(made, {"eu": eu, "us": us}, near) as gateway:
+            sets = (await gateway.client.get("/v1/sets")).json()["sets"]
+            assert [one["set"] for one in sets] == ["us", "eu"]
+            assert (await gateway.infer(body(made, set="us"))).status_code == 200
+            problem(await gateway.infer(body(made, set="eu")), 403, "jurisdiction")
+            us.ready = False
+            await gateway.app.state.gateway.views.refresh()
+            answer = problem(await gateway.infer(body(made, set="us")), 503, "set_unavailable")
+            assert answer["sets"] == [], "another region's set is ready, but the data must stay"
+            assert not eu.jobs
+        unknown = config(made).model_copy(
+            update={"regions": near.regions.model_copy(update={"fail_over": ("mars",)})}
+        )
+        with pytest.raises(errors.ConfigError, match="set mars"):
+            Running(made, {"eu": eu}, unknown)
 
     run(test())
 
@@ -191,8 +252,8 @@ def test_keys_that_allow_less(made: Federation) -> None:
     ("error", "status", "code"),
     [
         (errors.Overloaded("full", retry_after_s=2.5), 429, "overloaded"),
-        (errors.Unavailable("no triple"), 503, "unavailable"),
-        (errors.PeerLost("party 1", "died"), 503, "unavailable"),
+        (errors.Unavailable("no triple"), 503, "set_unavailable"),
+        (errors.PeerLost("party 1", "died"), 503, "set_unavailable"),
         (errors.PlacementError("no room"), 503, "unavailable"),
         (errors.DeadlineExceeded("late"), 504, "deadline"),
         (errors.Refused("no", code="purpose"), 403, "purpose"),
@@ -235,9 +296,9 @@ def test_a_set_that_is_down_names_others(made: Federation) -> None:
         async with Running(made, {"eu": eu, "us": us}) as gateway:
             eu.ready = False
             await gateway.app.state.gateway.views.refresh()
-            assert problem(await gateway.infer(), 503, "unavailable")["sets"] == ["us"]
+            assert problem(await gateway.infer(), 503, "set_unavailable")["sets"] == ["us"]
             bound = body(made, jurisdictions=("DE", "FR", "IE"))
-            assert problem(await gateway.infer(bound), 503, "unavailable")["sets"] == []
+            assert problem(await gateway.infer(bound), 503, "set_unavailable")["sets"] == []
             us.ready = False
             await gateway.app.state.gateway.views.refresh()
             problem(await gateway.client.get("/v2/health/ready"), 503, "unavailable")

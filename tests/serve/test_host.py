@@ -268,7 +268,9 @@ def test_settings_from_a_file(made: Federation, tmp_path: Path) -> None:
 
 
 def test_a_set_that_the_directory_lacks_is_named(made: Federation) -> None:
-    settings = config(made).model_copy(update={"sets": GatewayConfig(folder=made.folder, sets=[{"name": "mars"}]).sets})
+    settings = config(made).model_copy(
+        update={"sets": GatewayConfig(folder=made.folder, sets=[{"name": "mars"}]).sets}
+    )
     with pytest.raises(ConfigError, match="no whole set mars"):
         application(settings)
 

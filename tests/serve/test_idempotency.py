@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from mpc_ray.errors import DeadlineExceeded
+from mpc_ray.errors import AuthorisationError, DeadlineExceeded
+from mpc_ray.serve.apikeys import KeyStore
 from mpc_ray.serve.idempotency import Conflict, Idempotency
+from mpc_ray.serve.state import Ask, LocalState
 
 pytestmark = pytest.mark.anyio
 KEY = ("api key", "idempotency key")
@@ -123,3 +128,21 @@ async def test_bounded_in_bytes_and_time() -> None:
     assert keys.stored_bytes == 0
     keys.finish("z", bytes(101))
     assert keys.stored_bytes == 0, "one that is too large is not kept"
+
+
+async def test_the_job_of_a_turn_that_was_lost_may_be_repeated(tmp_path: Path) -> None:
+    clock = Clock()
+    state = LocalState(tmp_path, clock=clock)
+    key = KeyStore(tmp_path).create("one").key
+    expires = time.time_ns() // 1_000_000 + 30_000
+    asks = [Ask(key, "a" * 32, expires, 16, f"t{i}", 5.0, idempotency="k", digest=b"d") for i in range(2)]
+    assert await state.admit(asks[0]) is None
+    clock.now += 6.1  # its replica died
+    assert await state.admit(asks[1]) is None
+    other = replace(asks[0], turn="t9", idempotency="another key")
+    with pytest.raises(AuthorisationError, match="sent before"):
+        await state.admit(other)
+    await state.finish(asks[1], b"answer")
+    assert await state.admit(replace(asks[0], turn="t3")) == b"answer"
+    assert not state._turns
+    state.close()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from gateways import Fake, Federation, Running, body, config, federation, problem
 
-from mpc_ray.errors import Unavailable
+from mpc_ray.errors import AuthorisationError, Unavailable
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_replay_is_refused_and_a_failed_job_is_not_a_replay(made: Federation) 
         fake = Fake("eu", error=Unavailable("no triple"))
         async with Running(made, {"eu": fake}) as gateway:
             sent = body(made)
-            problem(await gateway.infer(sent), 503, "unavailable")
+            problem(await gateway.infer(sent), 503, "set_unavailable")
             fake.error = None
             assert (await gateway.infer(sent)).status_code == 200
             problem(await gateway.infer(sent), 409, "replayed")
@@ -77,7 +77,11 @@ def test_the_same_request_twice_under_one_idempotency_key(made: Federation) -> N
             assert {answer.status_code for answer in answers} == {200}
             assert len({answer.content for answer in answers}) == 1
             assert fake.done == 1
-            assert sorted("idempotency-replayed" in answer.headers for answer in answers) == [False, True, True]
+            assert sorted("idempotency-replayed" in answer.headers for answer in answers) == [
+                False,
+                True,
+                True,
+            ]
             again = await gateway.infer(sent, idempotency_key="k1")
             assert again.content == answers[0].content and again.headers["idempotency-replayed"] == "true"
             problem(await gateway.infer(idempotency_key="k1"), 409, "idempotency_conflict")
@@ -93,11 +97,34 @@ def test_after_a_failure_the_same_key_computes_again(made: Federation) -> None:
         fake = Fake("eu", error=Unavailable("no triple"))
         async with Running(made, {"eu": fake}) as gateway:
             sent = body(made)
-            problem(await gateway.infer(sent, idempotency_key="k"), 503, "unavailable")
+            problem(await gateway.infer(sent, idempotency_key="k"), 503, "set_unavailable")
             fake.error = None
             assert (await gateway.infer(sent, idempotency_key="k")).status_code == 200
             assert (await gateway.infer(sent, idempotency_key="k")).status_code == 200
             assert fake.done == 1
+
+    run(test())
+
+
+def test_a_repeat_that_the_parties_take_for_a_replay_can_be_tried_again(made: Federation) -> None:
+    async def test() -> None:
+        fake = Fake("eu", error=AuthorisationError("seen", code="replayed"))
+        async with Running(made, {"eu": fake}) as gateway:
+            problem(await gateway.infer(idempotency_key="k"), 503, "unavailable")
+            problem(await gateway.infer(), 409, "replayed")
+
+    run(test())
+
+
+def test_an_answer_is_given_though_the_state_cannot_be_told(made: Federation) -> None:
+    async def test() -> None:
+        async with Running(made, {"eu": Fake("eu")}) as gateway:
+
+            async def fails(*_: Any) -> None:
+                raise Unavailable("the state is being restarted")
+
+            gateway.state.finish = fails  # type: ignore[method-assign]
+            assert (await gateway.infer(idempotency_key="k")).status_code == 200
 
     run(test())
 
@@ -267,6 +294,32 @@ def test_malformed_bodies_are_named_and_never_repeated(made: Federation) -> None
             lifetime = body(made)
             lifetime["authorisation"]["expires_ms"] = lifetime["authorisation"]["issued_ms"] + 60_001
             problem(await gateway.infer(lifetime), 422, "lifetime")
+
+    run(test())
+
+
+def test_bodies_made_to_be_slow_to_read(made: Federation) -> None:
+    """Each is within the limit of bytes, and refused at once."""
+    whole = json.dumps(body(made)).encode()
+    size = 190_000
+    shapes = [
+        b'{"authorisation": [' + b"[]," * (size // 3) + b"[]]}",
+        b'{"authorisation": {' + b",".join(b'"%d":0' % i for i in range(size // 12)) + b"}}",
+        b'{"authorisation": ' + b"9" * size + b"}",
+        b'{"authorisation": 1e' + b"9" * size + b"}",
+        b'{"authorisation": "' + b"\\u0061" * (size // 6) + b'"}',
+        whole[:-1] + b"," + b" " * size + b"}",
+        b'{"' + b"a" * size + b'": 1}',
+    ]
+
+    async def test() -> None:
+        fake = Fake("eu")
+        async with Running(made, {"eu": fake}) as gateway:
+            for shape in shapes:
+                begun = time.monotonic()
+                problem(await gateway.infer(shape), 422, "invalid")
+                assert time.monotonic() - begun < 0.5, shape[:40]
+            assert not fake.jobs
 
     run(test())
 

@@ -9,16 +9,15 @@ import schemathesis
 from gateways import Fake, Federation, api_key, config, federation
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-
 from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
+from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection, positive_data_acceptance
 
 from mpc_ray.serve.app import create_app
 from mpc_ray.serve.state import LocalState
 
 EXAMPLES = 25
-# A signed job has rules that no schema can say, and the key given here is sent with every call.
-UNFIT = [positive_data_acceptance, ignored_auth]
+# A signed job has rules that no schema can say, the key given here is sent with every call, and 413 is a refusal too.
+UNFIT = [positive_data_acceptance, ignored_auth, negative_data_rejection]
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +31,29 @@ def bearer(made: Federation) -> str:
 
 
 @pytest.fixture(scope="module")
-def described(made: Federation) -> schemathesis.BaseSchema:
+def fake() -> Fake:
+    return Fake("eu")
+
+
+@pytest.fixture(scope="module")
+def described(made: Federation, fake: Fake) -> schemathesis.BaseSchema:
     bounds = config(made)
-    app = create_app(bounds, {"eu": Fake("eu"), "us": Fake("us")}, LocalState.of(bounds))
+    app = create_app(bounds, {"eu": fake, "us": fake}, LocalState.of(bounds))
     asyncio.run(app.state.gateway.views.refresh())
     return schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_every_answer_is_one_that_the_document_describes(
-    described: schemathesis.BaseSchema, bearer: str, mode: GenerationMode
+    described: schemathesis.BaseSchema, bearer: str, fake: Fake, mode: GenerationMode
 ) -> None:
     tried = 0
     for found in described.get_all_operations():
         operation = found.ok()
 
-        @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @settings(
+            max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        )
         @given(case=operation.as_strategy(generation_mode=mode))
         def answers(case: schemathesis.Case) -> None:
             nonlocal tried
@@ -59,3 +65,4 @@ def test_every_answer_is_one_that_the_document_describes(
         except Unsatisfiable:  # nothing about this operation can be wrong
             assert mode is GenerationMode.NEGATIVE
     assert tried > 100
+    assert not fake.jobs, "nothing that was made up is a job"

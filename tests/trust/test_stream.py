@@ -51,7 +51,7 @@ def test_round_trip_at_every_edge(size: int) -> None:
     data = sealed(plain)
     assert len(data) == stream_size(size)
     assert opened(data, size) == plain
-    assert plain[:40] not in data or not plain
+    assert plain[:40] not in data or size < 8  # a few bytes are anywhere by chance
 
 
 def test_the_same_bytes_are_sealed_anew_every_time() -> None:

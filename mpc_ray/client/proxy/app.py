@@ -117,7 +117,7 @@ class _Gate:
             with traces.span("proxy request", parent=parent or None):
                 self._check(path, headers)
                 await self._app(scope, self._bounded(receive, headers), counted)
-        except Exception as error:  # noqa: BLE001 - whatever fails becomes an answer
+        except Exception as error:  # whatever fails becomes an answer
             if status[0]:  # the answer had begun: only ending the connection tells that it is not whole
                 raise
             await fault_of(error).response(form_of(path))(scope, receive, counted)

@@ -24,7 +24,7 @@ Form = Literal["openai", "tei"]
 INVALID = "invalid_request_error"
 
 
-class Fault(Exception):  # noqa: N818 - one of two forms of an answer, not an error of ours
+class Fault(Exception):
     """An answer that is an error. ``kind`` is OpenAI's ``type``; ``tei`` TEI's status and ``error_type``."""
 
     def __init__(
@@ -75,7 +75,10 @@ _INPUT = _Row(400, INVALID, "invalid_input", (422, "Tokenizer"), param="input")
 _TABLE: tuple[tuple[type[MpcError], _Row], ...] = (
     (errors.RangeExceeded, _Row(422, INVALID, "out_of_range", (424, "Backend"), param="input")),
     (errors.InputError, _INPUT),
-    (errors.Overloaded, _Row(429, "rate_limit_error", "rate_limit_exceeded", (429, "Overloaded"), again=True)),
+    (
+        errors.Overloaded,
+        _Row(429, "rate_limit_error", "rate_limit_exceeded", (429, "Overloaded"), again=True),
+    ),
     (errors.Unavailable, _Row(503, "server_error", "unavailable", (503, "Unhealthy"), again=True)),
     (errors.DeadlineExceeded, _Row(504, "server_error", "timeout", (424, "Backend"), again=True)),
     # The proxy's own key or authorisation: 401 would make a caller look for the fault in its own key.
@@ -102,7 +105,9 @@ def fault_of(error: BaseException) -> Fault:
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else "unknown place"
+        where = (
+            f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else "unknown place"
+        )
         log.error("%s at %s", type(error).__name__, where)
         return Fault(
             500,

@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from mpc_ray.client.proxy.embedder import Embedder, ModelFacts, Row, fitted, own_ids
 from mpc_ray.client.proxy.faults import Fault
 from mpc_ray.client.proxy.work import in_thread, json_body, while_connected
+from mpc_ray.errors import ConfigError
 
 MOST_INPUTS = 2048
 _KNOWN = ("input", "model", "encoding_format", "dimensions", "user")
@@ -41,6 +42,11 @@ class Asked:
 
 def router(embedder: Embedder, aliases: Mapping[str, str], *, auto_truncate: bool, most: int) -> APIRouter:
     """The routes. ``aliases``: other names a caller may use, each for the model's own. ``most`` inputs a request."""
+    if wrong := [name for name, target in aliases.items() if target != embedder.facts.name]:
+        raise ConfigError(
+            f"aliases: {wrong[0]} stands for another model than {embedder.facts.name}, the one of this proxy's bundle",
+            remedy="correct it; one proxy serves one model",
+        )
     routes = APIRouter()
     names = [embedder.facts.name, *(name for name in aliases if name != embedder.facts.name)]
     models = [
@@ -67,7 +73,9 @@ async def _answer(embedder: Embedder, asked: Asked, truncate: bool) -> Response:
     rows = asked.rows if asked.rows is not None else await in_thread(embedder.encode, asked.texts)
     vectors = await embedder.embed(fitted(embedder.facts, rows, truncate))
     tokens = sum(map(len, rows))
-    body = await in_thread(_render, shortened(vectors, asked.dimensions), asked.encoding, embedder.facts.name, tokens)
+    body = await in_thread(
+        _render, shortened(vectors, asked.dimensions), asked.encoding, embedder.facts.name, tokens
+    )
     return Response(body, media_type="application/json")
 
 
@@ -76,11 +84,13 @@ def parse(body: Any, facts: ModelFacts, names: list[str], most: int = MOST_INPUT
     if not isinstance(body, dict):
         raise Fault(400, "The body must be a JSON object.")
     if unknown := next((key for key in body if key not in _KNOWN), None):
-        raise Fault(400, f"Unknown parameter: '{unknown[:40]}'.", param=unknown[:40], code="unknown_parameter")
+        raise Fault(
+            400, f"Unknown parameter: '{unknown[:40]}'.", param=unknown[:40], code="unknown_parameter"
+        )
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise Fault(400, "you must provide a model parameter")
     model = _known(body["model"], names)
-    encoding = body.get("encoding_format") or "float"
+    encoding: Any = body.get("encoding_format") or "float"
     if encoding not in ("float", "base64"):
         raise Fault(
             400,
@@ -117,7 +127,9 @@ def _input(value: Any, most: int) -> tuple[list[str], list[Row] | None]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list):
-        raise _invalid("It must be a string, an array of strings, an array of tokens or an array of token arrays")
+        raise _invalid(
+            "It must be a string, an array of strings, an array of tokens or an array of token arrays"
+        )
     if not value:
         raise _invalid("It is an empty array")
     if all(type(i) is int for i in value):
@@ -144,7 +156,10 @@ def _dimensions(value: Any, facts: ModelFacts) -> int | None:
         return None
     if type(value) is not int or value < 1:
         raise Fault(
-            400, "Invalid value for 'dimensions': expected a whole number from 1.", param="dimensions", code="invalid_value"
+            400,
+            "Invalid value for 'dimensions': expected a whole number from 1.",
+            param="dimensions",
+            code="invalid_value",
         )
     if value > facts.hidden:
         raise Fault(

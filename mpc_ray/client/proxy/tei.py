@@ -61,7 +61,9 @@ def router(embedder: Embedder, *, auto_truncate: bool, most: int, concurrent: in
             raise _prompt()
         texts = _texts(body.get("inputs"), most)
         special = _flag(body, "add_special_tokens", True)
-        found = [[asdict(token) for token in await in_thread(embedder.tokens, text, special)] for text in texts]
+        found = [
+            [asdict(token) for token in await in_thread(embedder.tokens, text, special)] for text in texts
+        ]
         return JSONResponse(found)
 
     @routes.get("/info")
@@ -93,7 +95,9 @@ async def _answer(embedder: Embedder, asked: Asked) -> Response:
     if asked.normalize and not embedder.facts.normalize:
         vectors = normalized(vectors)
     body = await in_thread(_render, shortened(vectors, asked.dimensions))
-    return Response(body, media_type="application/json", headers={"x-compute-tokens": str(sum(map(len, rows)))})
+    return Response(
+        body, media_type="application/json", headers={"x-compute-tokens": str(sum(map(len, rows)))}
+    )
 
 
 def _render(vectors: npt.NDArray[np.float32]) -> bytes:

@@ -1,4 +1,4 @@
-"""How a request's work runs: its body read as JSON, long computing in threads, all of it ended when the caller leaves."""
+"""How a request's work runs: its body read as JSON, long computing in threads, all ended when the caller leaves."""
 
 from __future__ import annotations
 

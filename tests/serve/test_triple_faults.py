@@ -1,0 +1,230 @@
+"""Parties that die, stay silent, send garbage and come back: what callers see, and that nothing runs a third time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+
+import pytest
+from fake_fronts import FakeSet, check, job
+from leading import led, play, until
+
+from mpc_ray.errors import (
+    BadFrame,
+    MpcError,
+    PeerLost,
+    RangeExceeded,
+    Unavailable,
+)
+from mpc_ray.serve.triple import TripleLeader
+
+
+def test_a_lost_slot_costs_a_second_attempt_on_a_fresh_triple() -> None:
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        jobs = [job() for _ in range(3)]
+        asked = [asyncio.create_task(leader.infer(one)) for one in jobs]
+        await until(lambda: all(party.runs for party in whole.parties))
+        whole.parties[2].lose_slot()
+        answers = await asyncio.gather(*asked)
+        assert check(jobs[0], answers[0]) == 1
+        assert leader.counts["reruns"] == 1 and leader.counts["aborts"] == 1
+
+    whole = play(test, seconds=0.3)
+    triples = [triple for triple, _, attempt in whole.parties[0].runs]
+    assert len(set(triples)) >= 2
+
+
+def test_a_failed_check_is_never_run_again() -> None:
+    for fault in (
+        BadFrame("a frame of another length"),
+        RangeExceeded("outside"),
+        MpcError("KeyError inside"),
+    ):
+
+        async def test(whole: FakeSet, leader: TripleLeader, fault: MpcError = fault) -> None:
+            asked = job()
+            whole.parties[1].fail_runs.append(fault)
+            with pytest.raises(type(fault), match="party 1"):
+                await leader.infer(asked)
+            assert leader.counts["reruns"] == 0
+            assert all(len(party.runs) <= 1 for party in whole.parties)
+            await until(lambda: leader.ready)
+            again = job()
+            assert check(again, await leader.infer(again)) == 0
+            await until(lambda: all(not party.jobs for party in whole.parties))
+
+        whole = play(test)
+        assert max(Counter(one for _, ids, _ in whole.parties[1].runs for one in ids).values()) == 1
+
+
+def test_two_losses_in_a_row_are_told_to_the_caller() -> None:
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        lost = PeerLost("party 2", "lost, as party 0 reports")
+        whole.parties[0].fail_runs += [lost, lost]
+        with pytest.raises(Unavailable, match="lost") as unavailable:
+            await leader.infer(job())
+        assert "new authorisation" in unavailable.value.remedy
+        assert unavailable.value.retry_after_s > 0
+
+    whole = play(test)
+    assert [attempt for _, _, attempt in whole.parties[0].runs] == [0, 1]
+
+
+def test_a_party_that_dies_takes_its_jobs_with_it_and_is_waited_for() -> None:
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        asked = asyncio.create_task(leader.infer(job()))
+        await until(lambda: all(party.runs for party in whole.parties))
+        whole.parties[1].kill()
+        await until(lambda: not leader.ready)
+        with pytest.raises(Unavailable) as down:
+            await leader.infer(job())
+        assert down.value.retry_after_s > 0 and "party 1" in down.value.cause
+        whole.parties[1].start()
+        with pytest.raises(
+            Unavailable, match="party 1"
+        ):  # it no longer holds the job: nobody can run it again
+            await asked
+        await until(lambda: leader.ready)
+        again = job()
+        assert check(again, await leader.infer(again)) == 0
+
+    play(test, seconds=0.3)
+
+
+def test_a_party_that_dies_while_nothing_runs_is_noticed() -> None:
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        whole.parties[0].kill()
+        await until(lambda: not leader.ready, 2.0)
+        status = await leader.status()
+        assert not status["ready"] and "party 0" in status["why"]
+        assert [party["ready"] for party in status["parties"]] == [False, True, True]
+        assert all(not party.triples for party in whole.parties)  # the other two are free again
+        whole.parties[0].start()
+        await until(lambda: leader.ready)
+
+    play(test)
+
+
+def test_a_party_started_again_between_two_looks_is_noticed() -> None:
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        whole.parties[0].kill()
+        whole.parties[0].start()
+        await until(lambda: whole.parties[0].commands.count("open") == 2)
+        await until(lambda: leader.ready)
+        asked = job()
+        check(asked, await leader.infer(asked))
+
+    play(test)
+
+
+def test_who_waits_too_long_for_a_triple_is_told() -> None:
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        first = asyncio.create_task(leader.infer(job()))
+        await until(lambda: all(party.runs for party in whole.parties))
+        waiting = asyncio.create_task(leader.infer(job()))
+        await until(lambda: all(len(party.jobs) == 2 for party in whole.parties))
+        whole.parties[1].fail_open = Unavailable("no slot will ever be free")
+        whole.parties[1].lose_slot()
+        began = time.monotonic()
+        answers = await asyncio.gather(first, waiting, return_exceptions=True)
+        assert [type(one) for one in answers] == [Unavailable] * 2
+        assert all("no slot will ever be free" in str(one) for one in answers)
+        assert 0.3 < time.monotonic() - began < 3
+        await until(lambda: all(not party.jobs for party in whole.parties))
+
+    play(test, seconds=0.3, patience_s=0.5)
+
+
+def test_a_silent_party_is_given_up_at_the_time_out_and_the_others_are_stopped() -> None:
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        whole.parties[2].silent_runs = 1
+        asked = job()
+        began = time.monotonic()
+        assert check(asked, await leader.infer(asked)) == 1
+        assert time.monotonic() - began < 4
+        assert whole.parties[0].commands.count("abort") + whole.parties[1].commands.count("abort") >= 1
+
+    play(test, run_timeout_s=0.5)
+
+
+def test_parties_that_come_later_are_waited_for() -> None:
+    whole = FakeSet()
+    whole.parties[1].down = True
+    whole.parties[2].ready = False
+
+    async def main() -> None:
+        async with led(whole) as leader:
+            status = await leader.status()
+            assert not status["ready"] and "party 1" in status["why"]
+            with pytest.raises(Unavailable, match="party 1"):
+                await leader.infer(job())
+            whole.parties[1].down = False
+            await until(lambda: "store is being opened" in leader._runner.why)
+            whole.parties[2].ready = True
+            await until(lambda: leader.ready)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_under_random_faults_every_answer_is_right_and_nothing_runs_a_third_time(seed: int) -> None:
+    rng = random.Random(seed)
+
+    async def chaos(whole: FakeSet) -> None:
+        while True:
+            await asyncio.sleep(rng.uniform(0.02, 0.2))
+            party = rng.choice(whole.parties)
+            match rng.randrange(4):
+                case 0:
+                    party.kill()
+                    await asyncio.sleep(rng.uniform(0.0, 0.3))
+                    party.start()
+                case 1:
+                    party.lose_slot()
+                case 2:
+                    party.fail_runs.append(PeerLost("party 1", "lost"))
+                case 3:
+                    party.fail_runs.append(BadFrame("garbage"))
+
+    async def caller(leader: TripleLeader, outcomes: list[object]) -> None:
+        for _ in range(6):
+            asked = job(timeout_s=5.0, length=rng.choice([16, 32]))
+            try:
+                if rng.random() < 0.1:
+                    async with asyncio.timeout(rng.uniform(0, 0.1)):
+                        check(asked, await leader.infer(asked))
+                else:
+                    check(asked, await leader.infer(asked))
+                outcomes.append("answered")
+            except (MpcError, TimeoutError) as error:
+                outcomes.append(type(error).__name__)
+                await asyncio.sleep(0.1)
+
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        outcomes: list[object] = []
+        breaking = asyncio.create_task(chaos(whole))
+        await asyncio.gather(*(caller(leader, outcomes) for _ in range(6)))
+        breaking.cancel()
+        for party in whole.parties:
+            party.down = False
+            party.fail_runs.clear()
+        allowed = {"answered", "Unavailable", "BadFrame", "ChannelError", "TimeoutError", "PeerLost"}
+        assert set(outcomes) <= allowed, Counter(outcomes)
+        assert "answered" in outcomes
+        for _ in range(40):  # the last fault may not have been met yet
+            last = job()
+            try:
+                check(last, await leader.infer(last))
+                break
+            except Unavailable:
+                await asyncio.sleep(0.2)
+        else:
+            raise AssertionError("it did not come back")
+        for party in whole.parties:
+            runs = Counter(one for _, ids, _ in party.runs for one in ids)
+            assert max(runs.values()) <= 2
+        await until(lambda: all(not party.jobs for party in whole.parties))
+
+    play(test, seconds=0.02)

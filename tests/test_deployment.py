@@ -1,0 +1,219 @@
+"""docs/deployment.md: what it tells an operator to type exists, with these options; its settings are valid."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+if str(ROOT / "tests") not in sys.path:
+    sys.path.append(str(ROOT / "tests"))
+
+from test_readme import blocks, cli, parse, targets  # noqa: E402
+
+TEXT = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+HEREDOC = re.compile(
+    r"^(?P<line>[^\n]*)<<'(?P<end>[A-Z]+)'\n(?P<body>.*?)^(?P=end)$", re.MULTILINE | re.DOTALL
+)
+# Programs of other people; what we know of them is not checked here.
+OTHERS = {
+    "export",
+    "mkdir",
+    "cd",
+    "cat",
+    "curl",
+    "kill",
+    "echo",
+    "sleep",
+    "do",
+    "done",
+    "tail",
+    "umask",
+    "aws",
+}
+
+
+def script() -> str:
+    return "\n".join(blocks(TEXT, "bash"))
+
+
+def documents() -> dict[str, str]:
+    """Files that the reader writes by `cat > NAME <<`, programs given to `python -`; the last of a name counts."""
+    found = {}
+    for match in HEREDOC.finditer(script()):
+        name = match["line"].partition("> ")[2] or match["line"]
+        found[name.strip()] = match["body"]
+    return found
+
+
+def simple(line: str) -> list[list[str]]:
+    """The simple commands of one line, without redirections, assignments and shell words around them."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="();<>|&")
+    lexer.whitespace_split = True
+    lexer.commenters = "#"
+    found: list[list[str]] = [[]]
+    skip = False
+    for word in lexer:
+        if skip:
+            skip = False
+        elif set(word) <= set("();|&"):
+            found.append([])
+        elif set(word) <= set("<>&"):
+            skip = True
+            if found[-1] and found[-1][-1].isdigit():  # 2>&1
+                found[-1].pop()
+        else:
+            found[-1].append(word)
+    return [words for words in map(stripped, found) if words]
+
+
+def stripped(words: list[str]) -> list[str]:
+    while words and (
+        words[0] in {"nohup", "until", "then", "do", "sudo"}
+        or re.fullmatch(r"[A-Z_]+=.*", words[0], re.DOTALL)
+    ):
+        words = words[3:] if words[:2] == ["sudo", "-u"] else words[1:]
+    return words
+
+
+def commands(text: str) -> list[list[str]]:
+    """All commands of a script, those inside $(…) and those that `ray exec` runs elsewhere included."""
+    text = HEREDOC.sub(lambda found: found["line"], text).replace("\\\n", " ")
+    found: list[list[str]] = []
+    for whole in text.splitlines():
+        line = whole
+        for inner in re.findall(r"\$\(([^()]*)\)", line):
+            found += simple(inner)
+        line = re.sub(r"\"?\$\([^()]*\)\"?", "X", line)
+        for words in simple(line):
+            found.append(words)
+            if words[:2] == ["ray", "exec"]:
+                found += simple(words[-1])
+    return found
+
+
+def inline() -> list[str]:
+    """Commands of ours in the running text."""
+    prose = re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL)
+    return [code for code in re.findall(r"`([^`\n]+)`", prose) if code.startswith("mpc-ray ")]
+
+
+ALL = commands(script())
+
+
+def check(words: list[str]) -> None:
+    program = Path(words[0]).name
+    if program == "mpc-ray":
+        arguments = words[1:]
+        if arguments[0] == "supervise":  # hands on all that follows
+            parse(cli(), arguments[:2])
+            arguments = arguments[1:]
+        parse(cli(), arguments)
+    elif program == "make":
+        assert set(words[1:]) <= targets()
+    elif program == "ray":
+        parse(pytest.importorskip("ray.scripts.scripts").cli, words[1:])
+    elif program not in OTHERS | {"python", "install", "systemctl", "journalctl"}:
+        pytest.fail(f"{' '.join(words)}: no test knows {program}")
+
+
+@pytest.mark.parametrize("words", ALL, ids=lambda words: " ".join(words)[:70])
+def test_a_command_exists(words: list[str]) -> None:
+    check(words)
+
+
+@pytest.mark.parametrize("code", sorted(set(inline())))
+def test_a_command_in_the_text_exists(code: str) -> None:
+    words = shlex.split(code.rstrip("…").replace("…", ""))[1:]
+    command = cli()
+    for word in words:  # as far as the text goes: `mpc-ray certs init` may lack its arguments
+        if not hasattr(command, "commands"):
+            break
+        assert word in command.commands, code
+        command = command.commands[word]
+    options = {name for parameter in command.params for name in parameter.opts}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, code
+
+
+@pytest.mark.parametrize("name", [name for name in documents() if name.endswith(".yaml")])
+def test_settings_are_valid(name: str, tmp_path: Path) -> None:
+    """Each file as the text has it; where a name comes twice, in parts A and B, both."""
+    loaders = {"gateway.yaml": gateway, "proxy.yaml": proxy}
+    found = [m["body"] for m in HEREDOC.finditer(script()) if m["line"].strip() == f"cat > {name}"]
+    assert found
+    for body in found:
+        assert isinstance(yaml.safe_load(body), dict)
+        path = tmp_path / name
+        path.write_text(body)
+        loaders.get(name, party)(path)
+
+
+def party(path: Path) -> Any:
+    return pytest.importorskip("mpc_ray.endpoint.config").PartyConfig.load(path)
+
+
+def gateway(path: Path) -> Any:
+    return pytest.importorskip("mpc_ray.serve.config").GatewayConfig.load(path)
+
+
+def proxy(path: Path) -> Any:
+    return pytest.importorskip("mpc_ray.client.settings").ClientSettings.load(path, environ={})
+
+
+def test_programs_are_python() -> None:
+    (program,) = [body for name, body in documents().items() if name.startswith("python")]
+    ast.parse(program)
+
+
+def test_files_that_are_named_exist() -> None:
+    for name in set(re.findall(r"\b(?:configs/[\w./-]+\.(?:yaml|json)|cluster\.yaml)\b", TEXT)):
+        assert (ROOT / name).exists(), name
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", TEXT):
+        assert (ROOT / "docs" / target).exists(), target
+
+
+def test_the_steps_fit_together() -> None:
+    """Ports that parties ask for are those they listen on; what is installed was signed."""
+    files = documents()
+    requests = {w[w.index("--out") + 1]: w for w in ALL if w[:3] == ["mpc-ray", "certs", "request"]}
+    for operator in ("alpha", "beta", "gamma"):
+        settings, words = yaml.safe_load(files[f"{operator}.yaml"]), requests[operator]
+        assert settings["folder"] == operator
+        for option, name in (("--peer", "peer"), ("--endpoint", "gateway")):
+            assert words[words.index(option) + 1] == f"{settings[name]['host']}:{settings[name]['port']}"
+    assert {
+        words[words.index("--party") + 1]
+        for name, words in requests.items()
+        if name in files or name in ("alpha", "beta", "gamma")
+    } == {"0", "1", "2"}
+    signed = next(w for w in ALL if w[:3] == ["mpc-ray", "certs", "sign"])
+    assert {f"{name}/request.json" for name in ("alpha", "beta", "gamma", "gw")} <= set(signed)
+
+
+def test_commands_are_seen() -> None:
+    text = "A=1 nohup mpc-ray supervise party --config x > y 2>&1 & echo $! > z\n"
+    text += "(umask 077 && mpc-ray keys list) # no\n"
+    text += (
+        'X="$(mpc-ray certs show p | tail -n 1)"\nray exec f "sudo -u u /opt/bin/mpc-ray doctor && true"\n'
+    )
+    text += "cat > f <<'YAML'\nmpc-ray nothing\nYAML\n"
+    found = [words for words in commands(text) if Path(words[0]).name == "mpc-ray"]
+    assert [words[1:3] for words in found] == [
+        ["supervise", "party"],
+        ["keys", "list"],
+        ["certs", "show"],
+        ["doctor"],
+    ]
+    with pytest.raises(Exception, match="No such"):
+        check(["mpc-ray", "certs", "show", "p", "--no-such-option"])
+    with pytest.raises(Exception, match="No such"):
+        check(["ray", "up", "--no-such-option", "f"])
+    with pytest.raises(AssertionError):
+        check(["make", "no-such-target"])
