@@ -22,6 +22,7 @@ MAY_IMPORT_RAY = (
     "mpc_ray.launch",
     "mpc_ray.launch_ray",
     "mpc_ray.serve",
+    "mpc_ray.endpoint",
     "mpc_ray.ops.ray_schema",
     "mpc_ray.planner.tune",
 )

@@ -19,6 +19,7 @@ from mpc_ray.cli.doctor import doctor
 from mpc_ray.cli.embed import embed
 from mpc_ray.cli.gateway import gateway
 from mpc_ray.cli.output import begin, fail, stopped
+from mpc_ray.cli.party import party
 from mpc_ray.cli.proxy import proxy
 from mpc_ray.cli.supervise import supervise
 
@@ -50,6 +51,7 @@ app.command(epilog=EXIT_CODES)(demo)
 app.command(epilog=EXIT_CODES)(embed)
 app.command(epilog=EXIT_CODES)(doctor)
 app.command(epilog=EXIT_CODES)(gateway)
+app.command(epilog=EXIT_CODES)(party)
 app.command(epilog=EXIT_CODES)(proxy)
 app.command(
     epilog=EXIT_CODES, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TextIO
 
 from mpc_ray.commands import failure
 from mpc_ray.errors import ConfigError, MpcError
+from mpc_ray.telemetry import logs
 
 log = logging.getLogger("mpc_ray.endpoint.host")
 
@@ -132,7 +133,7 @@ def _at_most(seconds: float) -> None:
 
 def main() -> None:
     """The host's process: settings and requests on stdin, answers on stdout, everything else goes to the log."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s host %(levelname)s %(message)s", stream=sys.stderr)
+    logs.setup("host")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever prints goes to the log, not among the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the front's terminal: the front ends us

@@ -95,7 +95,8 @@ class RayHost:
                 raise ChannelError(f"Ray's {process.name()} has died", remedy="it is started again")
         if not self._ours and time.monotonic() - self._answered > ANSWER_S:
             raise ChannelError(
-                f"the Ray cluster at {self._address} does not answer", remedy="see whether its head still runs"
+                f"the Ray cluster at {self._address} does not answer",
+                remedy="see whether its head still runs",
             )
 
     def stop(self) -> None:
@@ -214,7 +215,9 @@ def probe(address: str, token_path: str) -> None:
     try:
         token = Path(token_path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"there is no token in {token_path or 'ray.token'}", remedy="give ray.token") from None
+        raise ConfigError(
+            f"there is no token in {token_path or 'ray.token'}", remedy="give ray.token"
+        ) from None
     if ask((("authorization", f"Bearer {token}"),)) is not grpc.StatusCode.OK:
         raise ChannelError(
             f"the Ray cluster at {address} does not take our token", remedy="give ray.token the cluster's own"

@@ -30,16 +30,20 @@ from mpc_ray.channel.sockets import Packets, socket_link
 from mpc_ray.commands import Party, executor_of, failure
 from mpc_ray.errors import BadFrame, ChannelError, ConfigError, MpcError, PeerLost
 from mpc_ray.party_settings import PartySettings, prepare_process
+from mpc_ray.telemetry import logs
 from mpc_ray.trust.certs import Identity
 
 log = logging.getLogger("mpc_ray.endpoint.slot")
 
 ROTATING_S = 2.0  # a certificate and its key are replaced one after the other
+EXPECT_S = ROTATING_S + 3.0  # packets and commands come on two connections: `open` may overtake `expect`
 
 
 def serve(path: Path, name: str, protocol: str, executor: str = "") -> None:
     """Be the slot ``name`` of the front that listens at ``path`` until it leaves. ``OSError`` if it is not there."""
-    executor_of(PartySettings(me=0, protocol=protocol, executor=executor))  # seconds of imports: not at `open`
+    executor_of(
+        PartySettings(me=0, protocol=protocol, executor=executor)
+    )  # seconds of imports: not at `open`
     control = Packets.dial(path)
     control.send({"slot": name})
     slot = Slot()
@@ -57,7 +61,7 @@ class Slot:
     """What ``serve`` drives: ``told`` from its thread, commands in another."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._reception: Reception | None = None
         self._session = ""
         self._party: Party | None = None
@@ -102,7 +106,11 @@ class Slot:
         while True:
             try:
                 reception = Reception(
-                    me, identity, place=str(content["place"]), kinds=frozenset((Kind.PARTY,)), uris=content["uris"]
+                    me,
+                    identity,
+                    place=str(content["place"]),
+                    kinds=frozenset((Kind.PARTY,)),
+                    uris=content["uris"],
                 )
                 break
             except ConfigError:
@@ -111,6 +119,7 @@ class Slot:
                 time.sleep(0.1)
         with self._lock:
             self._session, self._reception = str(content["session"]), reception
+            self._lock.notify_all()
 
     def _work(self, link: Link) -> None:
         while True:
@@ -143,6 +152,7 @@ class Slot:
     def _open(self, header: Mapping[str, Any]) -> Message:
         settings = PartySettings.from_json(header["settings"])
         with self._lock:
+            self._lock.wait_for(lambda: self._session == settings.session, EXPECT_S)
             reception, session = self._reception, self._session
         if reception is None or session != settings.session or self._party is not None:
             raise BadFrame("this slot was not told to expect this session", remedy="open a new triple")
@@ -177,13 +187,15 @@ class Slot:
 
 def main() -> None:
     """A slot as a plain process, for machines without Ray: it ends when its front leaves."""
-    parser = argparse.ArgumentParser(prog="mpc_ray.endpoint.slot", description="one slot; started by its host")
+    parser = argparse.ArgumentParser(
+        prog="mpc_ray.endpoint.slot", description="one slot; started by its host"
+    )
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--protocol", required=True)
     parser.add_argument("--executor", default="")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s slot %(levelname)s %(message)s", stream=sys.stderr)
+    logs.setup("slot")
     status = 0
     try:
         serve(given.socket, given.name, given.protocol, given.executor)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_ray.channel import Link, Message
-from mpc_ray.channel.sockets import Packets, pair, packet_listener, socket_link
+from mpc_ray.channel.sockets import Packets, packet_listener, pair, socket_link
 from mpc_ray.commands import error_of
 from mpc_ray.errors import BadFrame, ChannelError, Unavailable
 
@@ -42,7 +42,7 @@ class Slot:
         self._busy = threading.Lock()
 
     def ask(self, message: Message, timeout_s: float | None) -> Message:
-        """The slot's answer. Raises the error that it says, ``PeerLost`` when it died or is silent for ``timeout_s``."""
+        """The slot's answer. Raises the error it says, ``PeerLost`` when it died or is silent for ``timeout_s``."""
         with self._busy:
             self._link.send(message)
             answer = self._link.receive(timeout_s)

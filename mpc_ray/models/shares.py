@@ -96,7 +96,7 @@ def share_messages(export: Export, name: str) -> list[Message]:
 
 def _write(path: Path, message: Message, head: ShareHeader, record: PartyRecord) -> None:
     def wrap(key: Secret, context: bytes) -> bytes:
-        return hpke.seal(key.reveal(), record.hpke[0], PURPOSE, context)
+        return hpke.seal(key.reveal(), record.key(), PURPOSE, context)
 
     with atrest.whole_file(path) as file:
         writer = atrest.begin(file, MAGIC, head.encode(), wrap)

@@ -106,7 +106,10 @@ class Batching(_Part):
         default=5.0, ge=0, le=1000, description="longest wait for jobs on their way, while nothing runs"
     )
     wait_share: float = Field(
-        default=0.05, ge=0, le=0.5, description="of a run's time: longest wait for callers to come back after it"
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="of a run's time: longest wait for callers to come back after it",
     )
     max_tokens: int = Field(
         default=512, ge=16, le=1 << 20, description="tokens in one batch, padding included"

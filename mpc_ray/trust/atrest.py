@@ -152,7 +152,7 @@ def whole_file(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(handle)
         os.replace(temporary, path)
-        _sync(path.parent)
+        files.sync_folder(path.parent)
     except BaseException as error:
         if temporary:
             with contextlib.suppress(OSError):
@@ -163,14 +163,6 @@ def whole_file(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
                 remedy="check the folder and the room on its disk",
             ) from None
         raise
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _piece(file: BinaryIO, most: int, source: str) -> bytes:

