@@ -48,6 +48,7 @@ PREAMBLE_S = 5.0
 MAX_PREAMBLES = 64
 LOAD_S = 300.0
 CLOSE_S = 5.0
+LONGEST_BASE = 18  # what Ray's socket paths, of at most 107 bytes, leave for the temporary folder
 
 
 @dataclass
@@ -347,11 +348,11 @@ def _alone(folder: Path) -> TextIO:
 
 def _home(folder: Path) -> Path:
     """A private folder with a short path; what an earlier front of the same party left behind is swept up first."""
-    mark = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+    mark = "m" + hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:6]
     base = Path(tempfile.gettempdir())
-    base = base if len(str(base)) < 32 else Path("/tmp")
-    for old in base.glob(f"mpc-{mark}-*"):
+    base = base if len(str(base)) <= LONGEST_BASE else Path("/tmp")
+    for old in base.glob(f"{mark}????????"):
         for host in old.glob("h*"):
             sweep(str(host))
         shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"mpc-{mark}-", dir=base))
+    return Path(tempfile.mkdtemp(prefix=mark, dir=base))

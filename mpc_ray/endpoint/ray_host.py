@@ -121,7 +121,7 @@ class RayHost:
             logging_level="ERROR",
             namespace=NAMESPACE,
             labels={"party": str(settings["party"]), "set": str(settings["set"])},
-            _temp_dir=str(Path(settings["folder"]) / "ray"),
+            _temp_dir=str(Path(settings["folder"]) / "r"),
         )
         return str(context.address_info["gcs_address"])
 
