@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format wheel bench test-gpu clean
+.PHONY: help venv demo test rehearsal lint format wheel bench test-gpu clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,9 @@ demo: $(STAMP) ## Embed sentences on three local Ray parties and write a report
 
 test: $(STAMP) ## Run the tests
 	@$(PYTEST) $(ARGS)
+
+rehearsal: $(STAMP) ## Three operators, gateway, proxy and clients on this machine, then attacks and kills
+	@$(BIN)/python tests/rehearsal/run.py $(ARGS)
 
 lint: $(STAMP) ## Check style, types and who imports whom
 	@status=0; \

@@ -24,12 +24,19 @@ ClusterFile = Annotated[
     Path | None,
     typer.Option("--cluster", metavar="FILE", help="look at a file for `ray up`, and at nothing else"),
 ]
+PartyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--party", metavar="FILE", help="look at a party's settings, folder and peers, nothing else"
+    ),
+]
 Ray = Annotated[bool, typer.Option("--ray", help="start three parties on Ray too (takes some seconds)")]
 
 
 def doctor(
     ray: Ray = False,
     cluster: ClusterFile = None,
+    party: PartyFile = None,
     model: options.ModelPath = options.DEFAULT_MODEL,
     as_json: options.Json = False,
     debug: options.Debug = False,
@@ -43,6 +50,10 @@ def doctor(
         found = []
         if cluster is not None:
             checked: Iterator[Check] = iter(looked_at(cluster))
+        elif party is not None:
+            from mpc_ray.cli import party_checks
+
+            checked = party_checks.looked_at(party)
         else:
             checked = _all(ray, model, config, device, ray_address)
         for check in checked:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_files import content, filled
+from test_cluster_files import content, filled
 
 from mpc_ray.cli.main import run
 from mpc_ray.errors import ConfigError, MpcError

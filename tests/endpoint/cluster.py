@@ -1,10 +1,8 @@
 """Three party endpoints as their operators run them: ``mpc-ray party`` in three processes, a gateway's and a client's view.
 
-    with three_endpoints(tmp_path, host="process") as three:
-        link = three.link("eu", 0)
-        ask(link, Message({"cmd": "status"}), 5.0)
-
-``JobMaker`` (``three.job(...)``) is the client: it shares, authorises, signs and seals, and reads the answers.
+with three_endpoints(tmp_path, host="process") as three:
+    link = three.link("eu", 0)
+    ask(link, Message({"cmd": "status"}), 5.0)
 """
 
 from __future__ import annotations
@@ -482,7 +480,9 @@ def free_ports(sets: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
     """(peer, gateway) of every party: ports that nobody listens on now."""
     with contextlib.ExitStack() as stack:
         places = [(set_name, index) for set_name in sets for index in range(3)]
-        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2 * len(places))]
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2 * len(places))
+        ]
         numbers = iter([server.getsockname()[1] for server in servers])
         return {place: (next(numbers), next(numbers)) for place in places}
 

@@ -75,6 +75,9 @@ def in_bytes(chunks: Iterable[bytes], needles: Mapping[str, Sequence[bytes]]) ->
     found: set[str] = set()
     tail = b""
     for chunk in chunks:
+        if not chunk.strip(b"\0"):  # untouched memory
+            tail = b""
+            continue
         window = tail + chunk
         for secret, group in needles.items():
             if secret not in found and any(needle in window for needle in group):

@@ -17,8 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psutil
 import yaml
@@ -46,6 +45,7 @@ class World:
         )
         self.logs = self.home / "logs"
         self.logs.mkdir()
+        self.left_over: list[str] = []
         self.services: dict[str, subprocess.Popen[bytes]] = {}
         self.ports = dict(
             zip(
@@ -56,17 +56,9 @@ class World:
         )
         self.api_key = ""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-        if error is None:
-            shutil.rmtree(self.home, ignore_errors=True)
-        else:
-            self.say(f"logs are left in {self.logs}")
+    def remove(self) -> None:
+        """Delete the folder with everything in it."""
+        shutil.rmtree(self.home, ignore_errors=True)
 
     # -- one command at a time -------------------------------------------------------------------------------------
 
@@ -160,7 +152,7 @@ class World:
         return f"http://127.0.0.1:{self.ports['proxy']}"
 
     def close(self) -> None:
-        """End everything: politely, then not. Raises Failed if something had to be killed that should have ended."""
+        """End everything: politely, then not. ``left_over`` names what had to be killed and should have ended."""
         for process in self.services.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

@@ -1,0 +1,37 @@
+"""The example has every setting with its default; what does not fit is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpc_ray.endpoint.config import PartyConfig
+from mpc_ray.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "configs" / "party.example.yaml"
+
+
+def test_the_example_is_the_defaults(tmp_path: Path) -> None:
+    bare = tmp_path / "party.yaml"
+    bare.write_text(f"folder: {EXAMPLE.parent / 'alpha'}\n")
+    assert PartyConfig.load(EXAMPLE) == PartyConfig.load(bare)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("folder: a\nslot: 2\n", "slot"),
+        ("folder: a\nslots: 0\n", "slots"),
+        ("folder: a\npolicy: {purpose: [search]}\n", "policy.purpose"),
+        ("folder: a\nray: {address: 'h:1'}\n", "ray.token"),
+        ("peer: {port: 1}\n", "folder"),
+        ("[1]\n", "no settings"),
+        ("a: [\n", "no YAML"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "party.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        PartyConfig.load(path)
