@@ -1,4 +1,4 @@
-"""Three party endpoints as their operators run them: ``mpc-ray party`` in three processes, a gateway's and a client's view.
+"""Three party endpoints as their operators run them, a gateway's and a client's view.
 
 with three_endpoints(tmp_path, host="process") as three:
     link = three.link("eu", 0)
@@ -143,8 +143,6 @@ class Three:
 
     def records(self, set_name: str = "eu") -> tuple[PartyRecord, PartyRecord, PartyRecord]:
         return self.federation.known.parties(set_name)
-
-    # -- processes --------------------------------------------------------------------------------------------------
 
     def config(self, set_name: str, index: int, **changes: Any) -> Path:
         """The settings of one party as a file."""
@@ -358,11 +356,9 @@ def sealed(answers: Sequence[Message], job: Job) -> list[bytes]:
 def wait_until(holds: Callable[[], bool], timeout_s: float, every_s: float = 0.05) -> bool:
     """Whether ``holds()`` within ``timeout_s``."""
     end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if holds():
-            return True
+    while not (there := holds()) and time.monotonic() < end:
         time.sleep(every_s)
-    return holds()
+    return there
 
 
 def environ(root: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -313,7 +314,12 @@ def _leaves(world: World, word: str) -> list[psutil.Process]:
     return [p for p in world.processes("mpc_ray.cli.main", word) if "supervise" not in _words(p)]
 
 
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt  # so that the world is closed
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
