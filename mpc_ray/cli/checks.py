@@ -23,9 +23,15 @@ GIB = 1 << 30
 # Distribution -> module. Versions are those of pyproject.toml and constraints.txt (a test compares them).
 MODULES = {
     "cryptography": "cryptography",
+    "fastapi": "fastapi",
+    "httpx": "httpx",
+    "limits": "limits",
     "numba": "numba",
     "numpy": "numpy",
     "opentelemetry-api": "opentelemetry",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
+    "opentelemetry-sdk": "opentelemetry.sdk",
+    "prometheus-client": "prometheus_client",
     "psutil": "psutil",
     "pydantic": "pydantic",
     "pyyaml": "yaml",
@@ -35,12 +41,19 @@ MODULES = {
     "tokenizers": "tokenizers",
     "torch": "torch",
     "typer": "typer",
+    "uvicorn": "uvicorn",
 }
 LEAST = {
-    "cryptography": "42",
+    "cryptography": "47",
+    "fastapi": "0.115",
+    "httpx": "0.27",
+    "limits": "4",
     "numba": "0.60",
     "numpy": "1.26",
     "opentelemetry-api": "1.25",
+    "opentelemetry-exporter-otlp-proto-http": "1.25",
+    "opentelemetry-sdk": "1.25",
+    "prometheus-client": "0.20",
     "psutil": "5.9",
     "pydantic": "2.7",
     "pyyaml": "6.0",
@@ -49,10 +62,11 @@ LEAST = {
     "tokenizers": "0.19",
     "torch": "2.11",
     "typer": "0.12",
+    "uvicorn": "0.30",
 }
 PINNED_RAY = "2.60.0"
 TESTED_TORCH = "2.13.0"
-INSTALL = "pip install -c constraints.txt -e '.[demo]'"
+INSTALL = "pip install -c constraints.txt -e '.[server,demo]'"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def test_versions_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     least, pinned = {}, {}
-    for line in project["dependencies"]:
+    for line in [*project["dependencies"], *project["optional-dependencies"]["server"]]:
         match = re.fullmatch(r"([\w-]+)(?:\[[\w,]+\])?(>=|==)([\d.]+)", line)
         assert match is not None, line
         (least if match[2] == ">=" else pinned)[match[1]] = match[3]
