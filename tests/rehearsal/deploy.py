@@ -87,6 +87,7 @@ def start_services(world: World) -> dict[str, float]:
                 "peer": {"host": "127.0.0.1", "port": world.ports[f"{operator}-peer"]},
                 "gateway": {"host": "127.0.0.1", "port": world.ports[f"{operator}-gateway"]},
                 "slots": world.slots,
+                "policy": {"purposes": ["inference", "search"]},
             },
         )
         world.serve(operator, "party", "--config", path)

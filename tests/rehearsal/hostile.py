@@ -56,13 +56,13 @@ class Hostile:
             ("unknown signing key", {403}, self._unknown_key),
             ("expired or too long", {403, 422}, self._expired),
             ("moved envelope", {403, 409, 422, 502}, self._moved),
-            ("replay", {409}, self._replayed),
+            ("replay", {403, 409}, self._replayed),
             ("no API key, or a wrong one", {401}, self._bearer),
             ("oversized", {413, 422}, self._oversized),
             ("oversized, in chunks", {413}, self._chunked),
-            ("unknown route or method", {404, 405}, self._route),
+            ("unknown route or method", {404, 405, 422}, self._route),
             ("bad headers", {400, 403, 409, 415, 422, 431}, self._headers_bad),
-            ("forbidden purpose or model", {403, 404, 422}, self._forbidden),
+            ("forbidden purpose or model", {403, 404, 409, 422}, self._forbidden),
         ]
 
     def _post(self, content: bytes, **headers: str) -> Attack:
@@ -206,13 +206,18 @@ class Hostile:
                 "Bearer ",
                 "Basic YTpi",
                 "Bearer " + "x" * 5000,
-                self.headers["Authorization"][:-1] + "A",
+                self._other_key(),
                 "Bearer mpck_" + "0" * 16 + "_" + "A" * 43,
                 self.headers["Authorization"] + " x",
                 "bearer\t" + self.bearer[:-2],
             ]
         )
         return self._json(self.valid, Authorization=bad)
+
+    def _other_key(self) -> str:
+        """The right key with one character in its middle changed."""
+        key = self.headers["Authorization"]
+        return f"{key[:-20]}{'B' if key[-20] != 'B' else 'C'}{key[-19:]}"
 
     def _oversized(self) -> Attack:
         return self._post(
