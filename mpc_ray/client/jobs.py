@@ -29,7 +29,7 @@ log = logging.getLogger("mpc_ray.client")
 INFER = "/v1/private/infer"
 STALE_S = 10.0  # an authorisation that expired on its way was at least so old when it was refused
 # The set answers no jobs, or lacks the model; another may do.
-_SET_CODES = ("unavailable", "unknown_set", "unknown_model", "no_slot", "party_failed")
+_SET_CODES = ("set_unavailable", "unavailable", "unknown_set", "unknown_model", "no_slot", "party_failed")
 
 
 @dataclass(frozen=True)
