@@ -61,7 +61,7 @@ class ProcessHost:
     def start(self, name: str) -> None:
         words = [sys.executable, "-P", "-m", "mpc_ray.endpoint.slot", "--socket", self._settings["socket"]]
         words += ["--name", name, "--protocol", self._settings["protocol"]]
-        words += ["--executor", self._settings["executor"]]
+        words += ["--executor", self._settings["executor"], "--trace-file", self._settings["trace_file"]]
         self._slots[name] = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=sys.stderr)
 
     def kill(self, name: str) -> None:
@@ -151,8 +151,12 @@ def main() -> None:
     status = 0
     try:
         run(settings, requests, answers)
-    except Exception as error:  # noqa: BLE001 - the boundary of the host's program
-        log.error("%s", error if isinstance(error, MpcError) else type(error).__name__)
+    except Exception as error:
+        log.error(
+            "%s",
+            error if isinstance(error, MpcError) else type(error).__name__,
+            exc_info=not isinstance(error, MpcError),
+        )
         status = 1
         with contextlib.suppress(OSError):  # the front is gone too
             answers.write(json.dumps(failure(error)) + "\n")

@@ -30,7 +30,12 @@ class Known:
     def to_json(self) -> dict[str, Any]:
         """What ``status`` says of it."""
         info = self.info
-        return {"name": info.name, "digest": info.digest, "lengths": list(info.lengths), "hidden": info.hidden}
+        return {
+            "name": info.name,
+            "digest": info.digest,
+            "lengths": list(info.lengths),
+            "hidden": info.hidden,
+        }
 
 
 class Models:
@@ -42,6 +47,7 @@ class Models:
         self._lock = threading.Lock()
         self._stamps: dict[str, tuple[int, int, int]] = {}
         self._known: dict[str, Known] = {}
+        self.looked = False
 
     def look(self) -> None:
         """Read what is new or changed, one model at a time: each takes the memory of its share for a moment.
@@ -63,6 +69,7 @@ class Models:
                 except MpcError as error:
                     log.error("model %s is not offered: %s", name, error)
             self._stamps = found
+            self.looked = True
 
     def list(self) -> list[Known]:
         """All, by name."""

@@ -105,7 +105,13 @@ def _found(settings: RaySettings) -> Iterator[None]:
 
 
 def _authenticate(token: Path) -> None:
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        # No event of every request in the head's memory: 100,000 of them, texts of exceptions among them.
+        "RAY_task_events_report_interval_ms": "0",
+    }
     if "ray" in sys.modules and any(os.environ.get(name) != value for name, value in wanted.items()):
         raise ConfigError(
             "Ray was imported before its token was named",

@@ -15,7 +15,7 @@ def test_a_job_computes_what_the_clear_model_computes(endpoints: Three) -> None:
     links = endpoints.links()
     triple = open_triple(links)
     job = endpoints.job(TEXTS)
-    agreed(at_all(links, lambda i: job.submit(i)))
+    agreed(at_all(links, job.submit))
     answers = agreed(run(links, triple, [job]))
     assert [answer.header["jobs"] for answer in answers] == [[job.id]] * 3
     assert all(answer.header["rounds"] > 10 and answer.header["worn"] is False for answer in answers)

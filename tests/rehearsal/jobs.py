@@ -71,7 +71,7 @@ class Maker:
         return self.sealed(authorisation, plaintexts, signer)
 
     def sealed(self, authorisation: Authorisation, plaintexts: list[bytes], signer: SigningKey) -> Body:
-        keys = [record.key for record in self.directory.parties(self.set)]
+        keys = [record.key() for record in self.directory.parties(self.set)]
         envelopes = seal_envelopes(authorisation, plaintexts, keys)
         return {
             "authorisation": authorisation.to_json(),
