@@ -137,6 +137,10 @@ class Party:
         command = message.header.get("cmd")
         try:
             if self.failed is not None and command in ("load", "run", "forget"):
+                if isinstance(self.failed, PeerLost):  # not this party's own fault
+                    peer = self.failed.peer
+                    cause = self.failed.cause.removeprefix(f"{peer}: ")
+                    raise PeerLost(peer, cause, remedy="build a new triple")
                 raise ChannelError(
                     f"party {self.settings.me} stopped after an earlier failure", remedy="build a new triple"
                 )

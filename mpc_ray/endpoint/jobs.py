@@ -45,7 +45,7 @@ class Standing:
 
 @dataclass
 class Held:
-    """One job of one client, opened and checked. ``runs``: how often it was run."""
+    """One job of one client, opened and checked. ``runs``: how many attempts it may have used up."""
 
     authorisation: Authorisation
     parcel: Message = field(repr=False)
@@ -150,7 +150,8 @@ class Jobs:
                 raise _coded(
                     InputError("a job of this run is running", remedy="wait for it"), "already_running"
                 )
-            if attempt >= RUNS or any(job.runs != attempt for job in held):
+            # Less than ``attempt``: the run before was lost before it came here; all three have one number for a run.
+            if attempt >= RUNS or any(job.runs > attempt for job in held):
                 raise _coded(
                     InputError(
                         f"attempt {attempt} is not the next of these jobs", remedy="submit them again"
@@ -161,7 +162,7 @@ class Jobs:
                 raise _coded(InputError("jobs of several kinds in one run", remedy="run them apart"), "batch")
             for job in held:
                 job.running = True
-                job.runs += 1
+                job.runs = attempt + 1
             return held
 
     def finished(self, ids: Sequence[str], *, done: bool) -> None:

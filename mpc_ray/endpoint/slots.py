@@ -20,7 +20,7 @@ from typing import Any
 from mpc_ray.channel import Link, Message
 from mpc_ray.channel.sockets import Packets, packet_listener, pair, socket_link
 from mpc_ray.commands import error_of
-from mpc_ray.errors import BadFrame, ChannelError, Unavailable
+from mpc_ray.errors import BadFrame, ChannelError, PeerLost, Unavailable
 
 log = logging.getLogger("mpc_ray.endpoint.slots")
 
@@ -44,8 +44,14 @@ class Slot:
     def ask(self, message: Message, timeout_s: float | None) -> Message:
         """The slot's answer. Raises the error it says, ``PeerLost`` when it died or is silent for ``timeout_s``."""
         with self._busy:
-            self._link.send(message)
-            answer = self._link.receive(timeout_s)
+            try:
+                self._link.send(message)
+                answer = self._link.receive(timeout_s)
+            except ChannelError as error:  # to others it is the party that was lost
+                cause = error.cause.removeprefix("slot: ")
+                raise PeerLost(
+                    f"party {self.me}", f"its slot was lost: {cause}", remedy="open a new triple"
+                ) from None
         if "error" in answer.header:
             raise error_of(self.me, answer.header)
         return answer

@@ -26,7 +26,9 @@ MISSED = 2
 
 @dataclass(frozen=True)
 class PartyState:
-    """What a gateway knows of a party. ``certificate_not_after``: POSIX seconds, 0 unknown. ``why``: the last error."""
+    """What a gateway knows of a party. ``certificate_not_after``: POSIX seconds, 0 unknown. ``why``: the last error.
+    ``free``: slots that a new triple may take.
+    """
 
     party: int
     ready: bool = False
@@ -36,6 +38,7 @@ class PartyState:
     missed: int = 0
     why: str = "not asked yet"
     models: Mapping[str, Mapping[str, Any]] | None = None
+    free: int = 1
 
     def public(self) -> dict[str, Any]:
         """What a gateway says of the party."""
@@ -51,8 +54,8 @@ class PartyState:
 class Fleet:
     """The three parties of ``set_name``. ``wanted`` limits the models; empty: all that the three share.
 
-    ``on_lost(party, why)`` is called when a party has gone or is a new instance of itself, ``on_models()`` when the
-    models that may be used are others than before.
+    ``on_lost(party, why, again)`` is called when a party has gone, or (``again``) is a new instance of itself;
+    ``on_models()`` when the models that may be used are others than before.
     """
 
     def __init__(
@@ -70,24 +73,21 @@ class Fleet:
         self.differing: dict[str, list[str]] = {}
         self._wanted = wanted
         self._every_s = every_s
-        self.on_lost: Callable[[int, str], object] = lambda party, why: None
+        self.on_lost: Callable[[int, str, bool], object] = lambda party, why, again: None
         self.on_models: Callable[[], object] = lambda: None
-
-    @property
-    def ready(self) -> bool:
-        """Whether all three parties say that they are ready."""
-        return all(state.ready for state in self.parties)
 
     def digests(self) -> dict[str, str]:
         """The models that may be used, with their digests."""
         return {name: str(model["digest"]) for name, model in self.models.items()}
 
     def why_not(self) -> str:
-        """Why nothing can be computed now, for people: the first party that is not ready, or no common model."""
+        """Why no triple can be opened now, for people: a party is not ready, or no model is common. "" if one can."""
         for state in self.parties:
             if not state.ready:
                 return f"party {state.party} of set {self.set}: {state.why}"
-        return f"the three parties of set {self.set} have no model in common"
+            if not state.free:
+                return f"party {state.party} of set {self.set}: none of its slots is free"
+        return "" if self.models else f"the three parties of set {self.set} have no model in common"
 
     async def watch(self) -> None:
         """Ask all three again and again, for ever."""
@@ -112,7 +112,7 @@ class Fleet:
             gone = missed >= MISSED or not before.instance
             self.parties[party] = replace(before, missed=missed, why=why, ready=before.ready and not gone)
             if missed == MISSED and before.instance:
-                self._tell(party, why)
+                self._tell(party, why, again=False)
             return
         if isinstance(outcome, BaseException):
             raise outcome
@@ -121,11 +121,11 @@ class Fleet:
             metrics.certificate(f"party-{party} of {self.set}", state.certificate_not_after)
         self.parties[party] = state
         if before.instance and state.instance != before.instance:
-            self._tell(party, "it was started again")
+            self._tell(party, "it was started again", again=True)
 
-    def _tell(self, party: int, why: str) -> None:
+    def _tell(self, party: int, why: str, *, again: bool) -> None:
         log.warning("set %s: party %d is lost: %s", self.set, party, why)
-        self.on_lost(party, why)
+        self.on_lost(party, why, again)
 
     def _agree(self) -> None:
         known = [state.models for state in self.parties]
@@ -153,6 +153,8 @@ def read_status(party: int, set_name: str, header: Mapping[str, Any]) -> PartySt
     reasons = [str(reason)[:200] for reason in waiting] if isinstance(waiting, list) else []
     ready = header.get("ready") is True
     ends = header.get("certificate_not_after")
+    slots = header.get("slots")
+    free = slots.get("free") if isinstance(slots, dict) else None
     known: dict[str, Mapping[str, Any]] = {}
     listed = header.get("models")
     for model in listed if isinstance(listed, list) else []:
@@ -171,6 +173,7 @@ def read_status(party: int, set_name: str, header: Mapping[str, Any]) -> PartySt
         0,
         "" if ready else "not ready: " + ("; ".join(reasons[:3]) or "it does not say why"),
         known,
+        free if isinstance(free, int) else 1,
     )
 
 

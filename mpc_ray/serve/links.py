@@ -66,11 +66,11 @@ class Reach:
             if now < self._not_before:
                 raise PeerLost(
                     f"party {self.party}",
-                    f"not dialled again so soon; the last time: {self._last}",
-                    remedy="wait a few seconds; see that party's log if it lasts",
+                    self._last,
+                    remedy="it is not dialled again for a few seconds; see that party's log if it lasts",
                 )
         try:
-            link = self._dial(max(0.0, min(DIAL_S, end - now)))
+            link = self._dial(max(0.1, round(min(DIAL_S, end - now), 1)))  # rounded: people read it in errors
         except MpcError as error:
             with self._lock:
                 self._last = error.cause.removeprefix(f"party {self.party}: ")

@@ -9,45 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
-from mpc_ray.errors import MpcError, Unavailable
+from mpc_ray.errors import MpcError
 from mpc_ray.serve.batching import Batcher, Waiting
 from mpc_ray.serve.fleet import Fleet
-from mpc_ray.serve.interface import Three
 from mpc_ray.serve.links import Backoff
 from mpc_ray.serve.one_triple import OneTriple, Ran, RunFailed, open_triple
+from mpc_ray.serve.queued import Batch, Done, Queued, unavailable
 from mpc_ray.serve.submit import drop
 from mpc_ray.serve.triple_settings import TripleSettings
 from mpc_ray.telemetry import metrics, traces
 
 log = logging.getLogger("mpc_ray.serve.triple")
 
-_POLL_S = 0.1
-_RETRY_S = 2.0
-
-
-@dataclass(frozen=True)
-class Queued:
-    """What the batcher knows of a job: its id, its model and length, its trace. The envelopes are at the parties."""
-
-    job: str
-    model: str
-    length: int
-    traceparent: str = ""
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a batch gave one of its jobs."""
-
-    sealed: Three = field(repr=False)
-    timing: Mapping[str, float]
-
-
-Batch: TypeAlias = list[Waiting[Queued, Done]]
+_POLL_S = 0.25
 
 
 class Runner:
@@ -98,8 +75,9 @@ class Runner:
         while True:
             pause = _POLL_S
             try:
-                if not (self._fleet.ready and self._fleet.models):
-                    raise unavailable(self._fleet.why_not())
+                await self._fleet.look()  # a try too soon would cost the parties that are ready their slots
+                if why_not := self._fleet.why_not():
+                    raise unavailable(why_not)
                 pause = backoff.failed()
                 with metrics.timed("open", set=self._set), traces.span("open", set=self._set):
                     triple = await open_triple(
@@ -257,7 +235,10 @@ class Runner:
     def give_up(self, why: str) -> None:
         """Nobody knows when there will be a triple: who waits, or was interrupted, had better ask again."""
         self._patience = None
-        error = unavailable(f"{why}: {self.why}" if self.why else why)
+        self._refuse(f"{why}: {self.why}" if self.why else why)
+
+    def _refuse(self, why: str) -> None:
+        error = unavailable(why)
         waiting = self._batcher.refuse_all(error)
         while self._interrupted:
             batch = self._interrupted.pop()
@@ -267,13 +248,15 @@ class Runner:
         if waiting:
             log.warning("set %s: %d jobs were given up: %s", self._set, waiting, error.cause)
 
-    def party_lost(self, party: int, why: str) -> None:
-        """The fleet says that a party has gone or is new: whatever it held for us has gone with it."""
+    def party_lost(self, party: int, why: str, again: bool) -> None:
+        """The fleet says that a party has gone, or was started ``again``: then it no longer holds anybody's job."""
         self.why = f"party {party} of set {self._set}: {why}"
         self._fleet.fronts[party].cut()
         for triple in self.open.values():
             triple.lost = True
             triple.over.set()
+        if again:
+            self._refuse(self.why)
 
     def models_changed(self) -> None:
         """Triples hold the models that they were opened with: those that are idle are replaced now, others after it."""
@@ -296,8 +279,3 @@ class Runner:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def unavailable(why: str) -> Unavailable:
-    """An error that says: not now, and seal it anew, because parties refuse a job that they have seen."""
-    return Unavailable(why, remedy="send the request again under a new authorisation", retry_after_s=_RETRY_S)

@@ -24,7 +24,8 @@ from mpc_ray.serve.batching import Batcher
 from mpc_ray.serve.fleet import Fleet
 from mpc_ray.serve.interface import Answers, Job
 from mpc_ray.serve.links import Front
-from mpc_ray.serve.runner import Done, Queued, Runner, unavailable
+from mpc_ray.serve.queued import Done, Queued, unavailable
+from mpc_ray.serve.runner import Runner
 from mpc_ray.serve.submit import Submission
 from mpc_ray.serve.triple_settings import TripleSettings
 from mpc_ray.telemetry import metrics

@@ -44,7 +44,9 @@ def test_a_million_sentences_are_priced(load_script: Any) -> None:
     assert cost.traffic(0.5)["two regions"] == pytest.approx(1e6 * 0.5 * 0.02)
 
 
-@pytest.mark.parametrize("name", ["batching", "compare", "privacy_cost", "recompute", "spu_encoder"])
+@pytest.mark.parametrize(
+    "name", ["batching", "compare", "gateway_batching", "privacy_cost", "recompute", "spu_encoder"]
+)
 def test_a_script_explains_itself(name: str) -> None:
     answer = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"],

@@ -119,7 +119,7 @@ def test_runs_that_may_not_be(endpoints: Three, links: list[Link]) -> None:
     assert refused(links[0], ordered(jobs=[os.urandom(16).hex()])) == "unknown_job"
     assert refused(links[0], ordered(jobs=[job.id, job.id])) == "batch"
     assert refused(links[0], ordered(jobs=[])) == "batch"
-    assert refused(links[0], ordered(attempt=1)) == "attempt"
+    assert refused(links[0], ordered(attempt=2)) == "attempt"
     assert refused(links[0], ordered(triple=os.urandom(16).hex())) == "unknown_triple"
     assert refused(links[0], ordered(triple="zz")) == "InputError"
     assert refused(endpoints.link("eu", 0), ordered()) == "unknown_triple", "a triple belongs to its link"
@@ -172,6 +172,9 @@ def test_a_killed_slot_is_replaced(endpoints: Three, links: list[Link], victim: 
     fresh: Callable[[], bool] = lambda: all(endpoints.status("eu", i)["slots"]["free"] for i in range(3))  # noqa: E731
     assert wait_until(fresh, 30)
     again = open_triple(links)
+    (first,) = {0, 1, 2} - {victim, 1}
+    repeated = Message({"cmd": "run", "triple": again, "jobs": [job.id], "attempt": 0})
+    assert refused(links[first], repeated) == "attempt", "an attempt is made once"
     got = job.read(sealed(agreed(run(links, again, [job], attempt=1)), job))
     assert np.abs(got - embed(endpoints.bert, [TEXT])).max() < 2e-3
     agreed(at_all(links, lambda i: Message({"cmd": "close", "triple": again})))

