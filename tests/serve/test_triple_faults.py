@@ -99,7 +99,7 @@ def test_a_party_that_dies_while_nothing_runs_is_noticed() -> None:
         status = await leader.status()
         assert not status["ready"] and "party 0" in status["why"]
         assert [party["ready"] for party in status["parties"]] == [False, True, True]
-        assert all(not party.triples for party in whole.parties)  # the other two are free again
+        await until(lambda: all(not party.triples for party in whole.parties))  # the other two are free again
         whole.parties[0].start()
         await until(lambda: leader.ready)
 
