@@ -7,7 +7,7 @@ from mpc_ray.channel import Digests, Hello, Link, Message, dial_party, digest
 from mpc_ray.channel.hello import Kind
 from mpc_ray.channel.interface import Address
 from mpc_ray.commands import error_of
-from mpc_ray.errors import ConfigError
+from mpc_ray.errors import ConfigError, Unavailable
 from mpc_ray.trust.certs import Identity
 from mpc_ray.trust.records import PartyRecord
 
@@ -47,7 +47,10 @@ def ask(link: Link, message: Message, timeout_s: float) -> Message:
     answer = link.receive(timeout_s)
     if "error" in answer.header:
         error = error_of(int(link.peer.rpartition(" ")[2]), answer.header)
-        if isinstance(code := answer.header.get("code"), str):
+        code, retry = answer.header.get("code"), answer.header.get("retry_after_s")
+        if isinstance(code, str) and code.isidentifier() and len(code) <= 40:
             error.code = code  # type: ignore[attr-defined]
+        if isinstance(error, Unavailable) and isinstance(retry, int | float) and 0 <= retry <= 3600:
+            error.retry_after_s = float(retry)
         raise error
     return answer
