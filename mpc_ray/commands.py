@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from mpc_ray import errors
 from mpc_ray.channel import Channel, Link, Message
-from mpc_ray.errors import ChannelError, ConfigError, MpcError, PeerLost
+from mpc_ray.errors import ChannelError, ConfigError, MpcError, PeerLost, Unavailable
 from mpc_ray.party_settings import PartySettings
 
 log = logging.getLogger("mpc_ray.party")
@@ -61,11 +61,16 @@ def executor_of(settings: PartySettings) -> Callable[..., Executor]:
 
 
 def failure(error: BaseException, *, debug: bool = False) -> dict[str, Any]:
-    """An error as the header of an answer: class, cause, remedy, and ``peer`` if it names one; never data."""
+    """An error as the header of an answer: class, cause, remedy; ``peer``, ``code``, ``retry_after_s`` where it has
+    them; never data."""
     if isinstance(error, MpcError):
         header: dict[str, Any] = {"error": type(error).__name__, "cause": error.cause, "remedy": error.remedy}
         if peer := getattr(error, "peer", ""):
             header |= {"peer": peer, "cause": error.cause.removeprefix(f"{peer}: ")}
+        if error.code:
+            header["code"] = error.code
+        if isinstance(error, Unavailable):
+            header["retry_after_s"] = error.retry_after_s
     else:
         header = {
             "error": "MpcError",
@@ -77,15 +82,25 @@ def failure(error: BaseException, *, debug: bool = False) -> dict[str, Any]:
     return header
 
 
-def error_of(party: int, header: Mapping[str, Any]) -> MpcError:
-    """The inverse of ``failure``, at the client: an error that names the party. The header is not trusted."""
+def error_of(party: int | None, header: Mapping[str, Any]) -> MpcError:
+    """The inverse of ``failure``, at the client: an error that names the party. The header is not trusted.
+
+    ``party`` None: what this party's own process said, with no party named.
+    """
     kind = getattr(errors, str(header.get("error")), None)
     cause, remedy, peer = (_plain(header.get(key, "")) for key in ("cause", "remedy", "peer"))
     if kind is PeerLost and peer:
-        return PeerLost(peer, f"{cause} (says party {party})", remedy=remedy)
+        told = cause if party is None else f"{cause} (says party {party})"
+        return PeerLost(peer, told, remedy=remedy)
     if not (isinstance(kind, type) and issubclass(kind, MpcError)) or kind is PeerLost:
         kind = MpcError
-    return kind(f"party {party}: {cause}", remedy=remedy)
+    error: MpcError = kind(cause if party is None else f"party {party}: {cause}", remedy=remedy)
+    code, retry = header.get("code"), header.get("retry_after_s")
+    if isinstance(code, str) and code.isidentifier() and len(code) <= 40:
+        error.code = code
+    if isinstance(error, Unavailable) and isinstance(retry, int | float) and 0 <= retry <= 3600:
+        error.retry_after_s = float(retry)
+    return error
 
 
 def _plain(value: object, limit: int = 500) -> str:

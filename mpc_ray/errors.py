@@ -8,9 +8,13 @@ from __future__ import annotations
 
 
 class MpcError(Exception):
-    """Base of all errors raised on purpose. ``str(e)`` is one line: cause, then remedy."""
+    """Base of all errors raised on purpose. ``str(e)`` is one line: cause, then remedy.
+
+    ``code`` is a word for machines where a class alone says too little; empty for most.
+    """
 
     exit_code = 1
+    code: str = ""
 
     def __init__(self, cause: str, *, remedy: str = "") -> None:
         super().__init__(cause, remedy)

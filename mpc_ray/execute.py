@@ -36,6 +36,7 @@ from mpc_ray.models.plan import (
     QUERY_KEY_SCALE,
     EncoderPlan,
 )
+from mpc_ray.models.public import tables_of
 from mpc_ray.models.record import digest, from_record
 from mpc_ray.protocols.runtime import Protocol, Runtime
 from mpc_ray.protocols.semi_honest.blocks import LayerShares, ModelShares, SemiHonestBlocks
@@ -77,7 +78,7 @@ class Executor:
         Raises ModelError or InputError for what does not fit, HelloMismatch if a peer was given another record.
         """
         header: Mapping[str, Any] = message.header
-        tables = {k.removeprefix("public/"): v for k, v in message.tensors.items() if k.startswith("public/")}
+        tables = tables_of(message.tensors)
         plan = from_record(header["record"], tables)
         me = self.runtime.me
         take = receive_one_by_one(me, header, message.tensors)

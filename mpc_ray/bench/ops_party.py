@@ -19,6 +19,7 @@ from mpc_ray.errors import InputError
 from mpc_ray.execute import Executor
 from mpc_ray.functions.spline import Spline
 from mpc_ray.models.plan import EncoderPlan
+from mpc_ray.models.public import tables_of
 from mpc_ray.models.record import from_record
 from mpc_ray.protocols.runtime import Protocol, Runtime, together
 from mpc_ray.protocols.semi_honest.compare import less_than_zero
@@ -70,7 +71,7 @@ class OpsExecutor:
             raise InputError(
                 f"unknown function {str(header['op'])[:40]!r}", remedy=f"one of {', '.join(PROGRAMS)}"
             )
-        tables = {k.removeprefix("public/"): v for k, v in message.tensors.items() if k.startswith("public/")}
+        tables = tables_of(message.tensors)
         plan = from_record(header["record"], tables)
         inputs = receive(runtime.me, header, message.tensors)
         job = bytes.fromhex(header["job"])

@@ -155,10 +155,12 @@ def _introduce(
             remedy="check the address: a party endpoint has one port for its peers and one for gateways",
         )
     if theirs.answer is Answer.TAKEN:
-        raise ChannelError(
+        taken = ChannelError(
             f"{peer}: already has a connection with {ours.peer}",
             remedy=f"stop the other process that runs as {ours.peer}",
         )
+        taken.code = "taken"
+        raise taken
     if theirs.kind is not Kind.PARTY or theirs.index != party:
         raise ChannelError(
             f"{peer}: introduces itself as {theirs.peer}", remedy="check the parties' addresses"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 
 from mpc_ray.channel.framed import SLOWEST, channel_error
 from mpc_ray.channel.interface import Stream
@@ -36,15 +37,23 @@ class Link:
     """One end of a client's connection with a party. ``peer`` is the other end's name for errors ("party
     1", "client").
 
-    ``max_bytes`` bounds the tensors of a message both ways. After an error other than ``InputError`` it is
-    closed.
+    ``max_bytes`` bounds the tensors of a message both ways; ``admit`` is called with the size of each that comes,
+    before memory is taken for it, and may wait, or raise ``TimeoutError``. After an error other than ``InputError``
+    it is closed.
     """
 
     def __init__(
-        self, peer: str, outgoing: Stream, incoming: Stream, *, max_bytes: int = DEFAULT_MAX_BYTES
+        self,
+        peer: str,
+        outgoing: Stream,
+        incoming: Stream,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        admit: Callable[[int], None] | None = None,
     ) -> None:
         self.peer = peer
         self.max_bytes = max_bytes
+        self._admit = admit
         self._outgoing = outgoing
         self._incoming = incoming
         self._sending = threading.Lock()
@@ -76,6 +85,8 @@ class Link:
             with self._receiving:
                 self._incoming.receive(head, math.inf if timeout is None else time.monotonic() + timeout)
                 text_bytes, nbytes = sizes(head, self.peer, self.max_bytes)
+                if self._admit is not None:
+                    self._admit(text_bytes + nbytes)
                 end = time.monotonic() + STALL + nbytes / SLOWEST
                 return contents(text_bytes, nbytes, lambda into: self._incoming.receive(into, end), self.peer)
         except (OSError, EOFError, ChannelError) as error:

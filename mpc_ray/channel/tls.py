@@ -89,6 +89,10 @@ class TlsStream:
         """The URIs in the other end's certificate: which federation, set and party it was made for."""
         return self._alternative_names("URI")
 
+    def certificate(self) -> bytes:
+        """The other end's certificate (DER), verified against the authority."""
+        return self._tls.getpeercert(binary_form=True) or b""
+
     def _alternative_names(self, kind: str) -> tuple[str, ...]:
         certificate = self._tls.getpeercert() or {}
         return tuple(str(entry[1]) for entry in certificate.get("subjectAltName", ()) if entry[0] == kind)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mpc_ray.cli import options
-from mpc_ray.cli.output import opened, write
+from mpc_ray.cli.output import Output, opened, write
+
+if TYPE_CHECKING:
+    from mpc_ray.endpoint.front import Front
 
 ConfigFile = Annotated[
     Path,
@@ -39,47 +44,59 @@ def party(
     logs.setup("party", file=settings.log_file, level="DEBUG" if debug else "INFO")
     traces.setup("party", file=settings.trace_file)
     from mpc_ray.endpoint.front import Front
-    from mpc_ray.endpoint.gateways import Gateways
     from mpc_ray.endpoint.scrape import exposed
 
-    front = Front(settings)
-    gateways = None
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
     try:
-        gateways = Gateways(front)
-        with opened(as_json, guarded=False) as output, exposed(settings.metrics_port):
-            told, last = 0.0, ""
-            while waits := ", ".join(front.waiting()):
-                if front.fatal.wait(0.1) and front.error is not None:
-                    raise front.error
-                if waits != last or time.monotonic() - told > TELL_S:
-                    output.notes.print(f"party {front.me} of set {front.record.set} waits for {waits}")
-                    told, last = time.monotonic(), waits
-            models = ", ".join(model.name for model in front.models())
-            peer, gateway = (f"{h}:{p}" for h, p in (front.peer_port.address, gateways.address))
-            if as_json:
-                said = {"command": "party", "event": "ready", "party": front.me, "set": front.record.set}
-                output.emit(
-                    {
-                        **said,
-                        "peer": peer,
-                        "gateway": gateway,
-                        "models": models.split(", "),
-                        "pid": os.getpid(),
-                    }
-                )
-            else:
-                where = front.hosting.said if front.hosting is not None else ""
-                output.console.print(
-                    f"party {front.me} of set {front.record.set} ready: peers at {peer}, gateways at {gateway}, "
-                    f"models {models}; slots are {where}; operator {front.record.operator}"
-                )
-            if ready_file is not None:
-                write(ready_file, b"ready\n")
-            front.fatal.wait()
+        with contextlib.closing(Front(settings)) as front, exposed(settings.metrics_port):
+            with opened(as_json, guarded=False) as output:
+                _until_ready(front, output)
+                said = _ready(front)
+                if as_json:
+                    output.emit({"command": "party", "event": "ready", **said})
+                else:
+                    output.console.print(_line(said))
+                if ready_file is not None:
+                    write(ready_file, (json.dumps(said) + "\n").encode())
+            front.failed.wait()
             if front.error is not None:
                 raise front.error
+    except KeyboardInterrupt:  # Ctrl-C or SIGTERM is how a service ends
+        return
     finally:
-        if gateways is not None:
-            gateways.close()
-        front.close()
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
         traces.shutdown()
+
+
+def _until_ready(front: Front, output: Output) -> None:
+    """Wait for slots, models and peers, and say what for: at every change, and every few seconds."""
+    told, last = 0.0, ""
+    while waits := ", ".join(front.waiting()):
+        if waits != last or time.monotonic() - told > TELL_S:
+            output.notes.print(f"party {front.me} of set {front.set} waits for {waits}")
+            told, last = time.monotonic(), waits
+        if front.failed.wait(0.1) and front.error is not None:
+            raise front.error
+
+
+def _ready(front: Front) -> dict[str, Any]:
+    return {
+        "party": front.me,
+        "set": front.set,
+        "operator": front.standing.records[front.me].operator,
+        "peer": "{}:{}".format(*front.peers.address),
+        "gateway": "{}:{}".format(*front.gateways.address),
+        "models": [known.info.name for known in front.models.list()],
+        "slots": front.slots.counts()[0],
+        "host": front.hosting.said,
+        "pid": os.getpid(),
+    }
+
+
+def _line(said: dict[str, Any]) -> str:
+    return (
+        f"party {said['party']} of set {said['set']} ready: peer {said['peer']}, gateway {said['gateway']}, "
+        f"models {', '.join(said['models'])}; slots are {said['host']}; operator {said['operator']}"
+    )

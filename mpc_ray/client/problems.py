@@ -49,7 +49,12 @@ class Problem:
         return self.status in RETRIED or self.code == "unknown_job"
 
     def error(self) -> MpcError:
-        """The error that says this."""
+        """The error that says this, with the gateway's word for machines."""
+        made = self._error()
+        made.code = self.code
+        return made
+
+    def _error(self) -> MpcError:
         cause, remedy = f"the gateway: {self.cause}", self.remedy
         match self.status, self.code:
             case _, "bad_envelope":

@@ -45,6 +45,9 @@ class Limits(_Part):
     links: int = Field(64, ge=4, le=4096, description="connections of gateways")
     held_bytes: int = Field(1 << 30, ge=1 << 20, description="memory for jobs that wait for their run")
     envelope_bytes: int = Field(64 << 20, ge=1 << 16, description="largest envelope")
+    receiving_bytes: int = Field(
+        256 << 20, ge=1 << 20, description="memory for what gateways are sending, of all links together"
+    )
     run_timeout_s: float = Field(300.0, gt=0, le=3600, description="longest run of one batch")
 
 
@@ -74,7 +77,7 @@ class PartyConfig(_Part):
     trace_file: Path | None = Field(
         None, description="spans as JSON lines; OTEL_EXPORTER_OTLP_ENDPOINT sends them"
     )
-    log_file: Path | None = Field(None, description="the log as JSON lines, besides standard error")
+    log_file: Path | None = Field(None, description="the log as JSON lines, instead of standard error")
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> PartyConfig:

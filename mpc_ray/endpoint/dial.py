@@ -46,8 +46,5 @@ def ask(link: Link, message: Message, timeout_s: float) -> Message:
     link.send(message)
     answer = link.receive(timeout_s)
     if "error" in answer.header:
-        error = error_of(int(link.peer.rpartition(" ")[2]), answer.header)
-        if isinstance(code := answer.header.get("code"), str):
-            error.code = code  # type: ignore[attr-defined]
-        raise error
+        raise error_of(int(link.peer.rpartition(" ")[2]), answer.header)
     return answer

@@ -1,7 +1,7 @@
 """The child process that holds slots: the operator's own Ray with actors, or plain processes where there is no Ray.
 
 The front starts it in a session of its own and speaks to it in JSON lines: settings first, then ``start`` and ``kill``
-of slots; it answers ``up`` once, then a ``beat`` each second. It watches what it has started, and ends as soon as
+of slots; it answers ``up`` once, then a ``beat`` twice a second. It watches what it has started, and ends as soon as
 something is broken: the front then sweeps up what is left and starts a new one. When the front is gone (its pipe ends)
 it ends too.
 """
@@ -27,7 +27,7 @@ from mpc_ray.telemetry import logs
 
 log = logging.getLogger("mpc_ray.endpoint.host")
 
-BEAT_S = 1.0
+BEAT_S = 0.5
 ENDING_S = 3.0
 
 
@@ -61,7 +61,7 @@ class ProcessHost:
     def start(self, name: str) -> None:
         words = [sys.executable, "-P", "-m", "mpc_ray.endpoint.slot", "--socket", self._settings["socket"]]
         words += ["--name", name, "--protocol", self._settings["protocol"]]
-        words += ["--executor", self._settings["executor"]]
+        words += ["--executor", self._settings["executor"], "--trace-file", self._settings["trace_file"]]
         self._slots[name] = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=sys.stderr)
 
     def kill(self, name: str) -> None:
@@ -87,13 +87,16 @@ def run(settings: Mapping[str, Any], requests: queue.Queue[dict[str, Any] | None
         answers.flush()
 
     host = _host(settings)
+    broken = False
     try:
         say({"up": host.said})
         while True:
             try:
                 request = requests.get(timeout=BEAT_S)
             except queue.Empty:
+                broken = True
                 host.check()
+                broken = False
                 say({"beat": True})
                 continue
             match request:
@@ -106,8 +109,9 @@ def run(settings: Mapping[str, Any], requests: queue.Queue[dict[str, Any] | None
                 case _:
                     raise ConfigError("an unknown request", remedy="use one version everywhere")
     finally:
-        _at_most(ENDING_S)
-        host.stop()
+        if not broken:  # else the front, which is told why, ends what is left of it at once
+            _at_most(ENDING_S)
+            host.stop()
 
 
 def _host(settings: Mapping[str, Any]) -> Host:
@@ -151,8 +155,12 @@ def main() -> None:
     status = 0
     try:
         run(settings, requests, answers)
-    except Exception as error:  # noqa: BLE001 - the boundary of the host's program
-        log.error("%s", error if isinstance(error, MpcError) else type(error).__name__)
+    except Exception as error:
+        log.error(
+            "%s",
+            error if isinstance(error, MpcError) else type(error).__name__,
+            exc_info=not isinstance(error, MpcError),
+        )
         status = 1
         with contextlib.suppress(OSError):  # the front is gone too
             answers.write(json.dumps(failure(error)) + "\n")

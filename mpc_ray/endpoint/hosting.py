@@ -20,50 +20,64 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from mpc_ray.commands import error_of
 from mpc_ray.endpoint.config import PartyConfig
 from mpc_ray.endpoint.ray_host import make_token
 from mpc_ray.endpoint.slots import Slots
+from mpc_ray.endpoint.sweep import MARK, sweep
 from mpc_ray.errors import ConfigError, DeviceError, MpcError
 
 log = logging.getLogger("mpc_ray.endpoint.hosting")
 
 UP_S = 90.0  # a Ray that has not started by then will not
-SILENT_S = 10.0  # beats come each second
+SILENT_S = 10.0  # beats come twice a second
 SHORTEST_S, LONGEST_S = 0.2, 5.0
 HEALTHY_S = 30.0
-GRACE_S = 2.0
+LATE_S = 180.0  # the first slot of a release compiles its kernels; one that has not come by then will not
+SHORT_LIFE_S = 5.0
 
 
 class Hosting:
-    """Supervises the host child. ``fatal(error)`` is called when starting again would not help."""
+    """Supervises the host child. ``fatal(error)`` is called when starting again would not help.
+
+    ``said``: what it is, while it is up; ``why``: what was wrong the last time.
+    """
 
     def __init__(
         self,
         config: PartyConfig,
-        place: str,
+        set_name: str,
         me: int,
         home: Path,
         slots: Slots,
         fatal: Callable[[MpcError], None],
     ) -> None:
         self.said = ""
-        self._config, self._place, self._me, self._home = config, place, me, home
+        self.why = ""
+        self._config, self._set, self._me, self._home = config, set_name, me, home
         self._slots, self._fatal = slots, fatal
         self._child: subprocess.Popen[str] | None = None
         self._writing = threading.Lock()
         self._over = threading.Event()
         self._count = 0
+        self._started: dict[str, float] = {}
+        self._short_lives = 0
         self._thread = threading.Thread(target=self._run, name="hosting", daemon=True)
         self._thread.start()
 
     def lost(self, name: str) -> None:
-        """A slot has left: end what may be left of it, and start another."""
+        """A slot has left, or never came: end what may be left of it, and start another."""
         self._tell({"do": "kill", "slot": name})
-        if not self._over.is_set() and self.said:
+        lived = time.monotonic() - self._started.pop(name, 0.0)
+        if self._over.is_set() or not self.said:
+            return
+        self._short_lives = self._short_lives + 1 if lived < SHORT_LIFE_S else 0
+        if self._short_lives < 2:
             self._start_slot()
+            return
+        pause = min(SHORTEST_S * 2.0**self._short_lives, LONGEST_S)
+        count = self._count
+        threading.Timer(pause, lambda: self._start_slot() if count == self._count else None).start()
 
     def close(self) -> None:
         """End the host and everything in it; seconds at most."""
@@ -88,11 +102,12 @@ class Hosting:
                     self._fatal(error)
                 return
             except MpcError as error:
+                self.why = error.cause
                 log.error("the host of the slots: %s", error)
             finally:
                 self.said = ""
                 self._slots.drop_all()
-                sweep(str(folder), self._child)
+                sweep(str(folder), self._child, politely=self._over.is_set())
                 shutil.rmtree(folder, ignore_errors=True)
             pause = SHORTEST_S if time.monotonic() - began > HEALTHY_S else min(2 * pause, LONGEST_S)
             if not self._over.wait(pause):
@@ -114,13 +129,14 @@ class Hosting:
             }
             environ.pop("RAY_ADDRESS", None)
         threads = str(config.threads)
-        environ |= {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
+        environ |= {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, MARK: str(folder)}
         settings: dict[str, Any] = {
             "kind": config.host,
             "socket": str(self._slots.path),
             "folder": str(folder),
             "protocol": config.protocol,
             "executor": config.executor,
+            "trace_file": str(config.trace_file or ""),
             "threads": config.threads,
             "device": config.device,
             "num_gpus": config.num_gpus or (1.0 if config.device == "cuda" else 0.0),
@@ -128,7 +144,7 @@ class Hosting:
             "address": ray.address or "",
             "num_cpus": ray.num_cpus,
             "party": self._me,
-            "set": self._place.partition("/")[0],
+            "set": self._set,
         }
         child = self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "mpc_ray.endpoint.host", str(folder)],  # the folder: for ``sweep``
@@ -157,8 +173,11 @@ class Hosting:
             if "error" in said:
                 raise error_of(self._me, said)
             patience = SILENT_S
+            for late in self._slots.overdue(LATE_S):
+                log.error("a slot did not come within %d s", int(LATE_S))
+                self.lost(late)
             if "up" in said:
-                self.said = str(said["up"])
+                self.said, self.why = str(said["up"]), ""
                 log.info("slots are %s", self.said)
                 for _ in range(config.slots):
                     self._start_slot()
@@ -166,7 +185,11 @@ class Hosting:
             child.wait(timeout=8)
 
     def _start_slot(self) -> None:
-        self._tell({"do": "start", "slot": self._slots.expect()})
+        if self._over.is_set() or not self.said:
+            return
+        name = self._slots.expect()
+        self._started[name] = time.monotonic()
+        self._tell({"do": "start", "slot": name})
 
     def _tell(self, content: dict[str, Any]) -> None:
         child = self._child
@@ -175,26 +198,3 @@ class Hosting:
         with self._writing, contextlib.suppress(OSError, ValueError):  # it has ended: its reader knows
             child.stdin.write(json.dumps(content) + "\n")
             child.stdin.flush()
-
-
-def sweep(word: str, child: subprocess.Popen[str] | None = None) -> None:
-    """End every process whose command line names the folder ``word``, and ``child``, with all their children."""
-    victims: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        try:
-            mine = any(part == word or f"{word}/" in part for part in process.cmdline())
-            if process.pid != os.getpid() and (mine or (child is not None and process.pid == child.pid)):
-                for one in (process, *process.children(recursive=True)):
-                    victims[one.pid] = one
-        except psutil.Error:  # it ended while we looked
-            continue
-    victims.pop(os.getpid(), None)
-    for how in ("terminate", "kill"):
-        for process in victims.values():
-            with contextlib.suppress(psutil.Error):
-                getattr(process, how)()
-        _, left = psutil.wait_procs(list(victims.values()), timeout=GRACE_S)
-        victims = {process.pid: process for process in left}
-    if child is not None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(1)

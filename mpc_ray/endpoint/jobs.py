@@ -10,55 +10,51 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mpc_ray.channel.packed import Message, pack, unpack
-from mpc_ray.errors import AuthorisationError, InputError, ModelError, MpcError, Overloaded
+from mpc_ray.endpoint.models import Known
+from mpc_ray.endpoint.said import coded
+from mpc_ray.endpoint.standing import Standing
+from mpc_ray.errors import AuthorisationError, BadFrame, InputError, ModelError, Overloaded, Refused
 from mpc_ray.models.bert import Program
 from mpc_ray.models.plan import EncoderPlan
 from mpc_ray.parcels import check_parcel
 from mpc_ray.trust.answer import KEY_BYTES, seal_answer
 from mpc_ray.trust.authorisation import Authorisation, open_envelope, verify
 from mpc_ray.trust.clients import ClientKeys
-from mpc_ray.trust.hpke import PrivateKeys
 from mpc_ray.trust.policy import Policy
-from mpc_ray.trust.records import PartyRecord
 from mpc_ray.trust.replay import ReplayJournal, time_ms
 from mpc_ray.trust.secret import Secret
 
 RUNS = 2  # a job runs once, and once more after its triple was lost
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What this party goes by: read anew when its folder changes."""
-
-    federation: str
-    records: tuple[PartyRecord, PartyRecord, PartyRecord]
-    keys: PrivateKeys = field(repr=False)
+OVERHEAD_BYTES = 16 << 10  # of a job besides its envelope: an authorisation, objects
+VERSION = 1  # of what an envelope holds
 
 
 @dataclass
 class Held:
-    """One job of one client, opened and checked. ``runs``: how many attempts it may have used up."""
+    """One job of one client, opened and checked. ``runs``: attempts below are over; ``gateway``: who brought it."""
 
     authorisation: Authorisation
     parcel: Message = field(repr=False)
     reply_key: Secret
     nbytes: int
+    gateway: str
     runs: int = 0
     running: bool = False
 
     @property
-    def kind(self) -> tuple[str, int, str, bool]:
+    def kind(self) -> tuple[str, str, int, str, bool]:
         """Jobs of one kind may run together."""
         a = self.authorisation
-        return a.model, a.length, a.output, a.range_check
+        return a.model, a.model_digest, a.length, a.output, a.range_check
 
     def sealed(self, answer: Message, me: int) -> np.ndarray:
         """This client's answer, which it alone can open."""
@@ -66,10 +62,18 @@ class Held:
         return np.frombuffer(closed, np.uint8)
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """Bytes of all held jobs together, and of the largest envelope."""
+
+    held: int
+    envelope: int
+
+
 class Jobs:
     """The jobs that party ``me`` holds. Any thread may call any method.
 
-    ``plan_of(name)`` is (digest of the public record, its plan); it raises ModelError for a model that is not here.
+    ``model(name)`` raises ModelError for a model that is not here. A gateway sees the jobs that it brought, no others.
     """
 
     def __init__(
@@ -79,87 +83,98 @@ class Jobs:
         clients: ClientKeys,
         journal: ReplayJournal,
         policy: Policy,
-        plan_of: Callable[[str], tuple[str, EncoderPlan]],
-        *,
-        held_bytes: int,
-        envelope_bytes: int,
+        protocol: str,
+        model: Callable[[str], Known],
+        bounds: Bounds,
     ) -> None:
         self.me = me
-        self._standing, self._clients, self._journal, self._policy = standing, clients, journal, policy
-        self._plan_of = plan_of
-        self._most, self._largest = held_bytes, envelope_bytes
+        self._standing, self._clients, self._journal = standing, clients, journal
+        self._policy, self._protocol, self._model, self._bounds = policy, protocol, model, bounds
         self._held: dict[str, Held] = {}
         self._nbytes = 0
         self._lock = threading.Lock()
 
     @property
     def held_bytes(self) -> int:
-        """Memory that the held jobs take."""
+        """Memory that the held jobs take, and those that are being opened."""
         return self._nbytes
 
-    def submit(self, header: Mapping[str, Any], envelope: object) -> str:
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def submit(self, header: Mapping[str, Any], envelope: object, gateway: str) -> str:
         """Check a job and hold it; its id. Raises the error that says why it is not taken; nothing is kept then."""
         authorisation = Authorisation.from_json(header.get("authorisation"))
         if not isinstance(envelope, np.ndarray) or envelope.dtype != np.uint8 or envelope.ndim != 1:
-            raise _coded(
-                InputError("a job without an envelope", remedy="use one version everywhere"), "envelope"
-            )
-        if envelope.nbytes > self._largest:
-            raise _coded(
+            raise coded(InputError("a job without an envelope", remedy=_VERSIONS), "inputs")
+        if envelope.nbytes > self._bounds.envelope:
+            raise coded(
                 InputError(
-                    f"an envelope of {envelope.nbytes} bytes, at most {self._largest}",
-                    remedy="send fewer texts",
+                    f"an envelope of {envelope.nbytes} bytes, at most {self._bounds.envelope} here",
+                    remedy="send fewer texts in one job",
                 ),
                 "too_large",
             )
-        standing = self._standing()
         self.sweep()
+        standing = self._standing()
         verify(authorisation, _signature(header.get("signature")), self._clients.find(authorisation.client))
         self._policy.check(authorisation, standing.records, time_ms(), federation=standing.federation)
-        digest, plan = self._plan_of(authorisation.model)
-        if authorisation.model_digest != digest:
-            raise _coded(
+        if authorisation.protocol != self._protocol:
+            raise Refused(
+                f"the job is refused: this party computes under {self._protocol}",
+                remedy="authorise that protocol",
+                code="protocol",
+            )
+        known = self._model(authorisation.model)
+        if authorisation.model_digest != known.info.digest:
+            raise coded(
                 ModelError("the job is for another version of this model", remedy="get the present bundle"),
                 "wrong_model",
             )
-        self._room(envelope.nbytes)
-        plaintext = open_envelope(authorisation, self.me, envelope.tobytes(), standing.keys)
-        held = self._opened(authorisation, plaintext, plan)
-        with self._lock:
-            self._room(held.nbytes)
+        with self._reserved(envelope.nbytes + OVERHEAD_BYTES) as keep:
+            plaintext = open_envelope(authorisation, self.me, envelope.tobytes(), standing.keys)
+            parcel, reply_key = self._opened(authorisation, plaintext, known.plan)
             self._journal.accept(
                 authorisation.job, authorisation.client, authorisation.expires_ms, authorisation.issued_ms
             )
-            self._held[authorisation.job] = held
-            self._nbytes += held.nbytes
+            nbytes = envelope.nbytes + OVERHEAD_BYTES
+            keep(Held(authorisation, parcel, reply_key, nbytes, gateway))
         return authorisation.job
 
-    def take(self, ids: Sequence[str], attempt: int) -> list[Held]:
-        """The jobs of one run, now running. Raises MpcErrors with a code; nothing is changed then."""
+    def take(
+        self, ids: Sequence[str], attempt: int, gateway: str, fits: Callable[[Held], None] = lambda job: None
+    ) -> list[Held]:
+        """The jobs of one run, now running. ``fits`` is asked for each. Raises MpcErrors; nothing is changed then."""
+        self.sweep()
         with self._lock:
             if not ids or len(set(ids)) != len(ids):
-                raise _coded(InputError("a run of no job, or of one twice", remedy="name each once"), "batch")
-            missing = [one for one in ids if one not in self._held]
-            if missing:
-                raise _coded(
-                    InputError(f"{len(missing)} of the run's jobs are not here", remedy="submit them again"),
+                raise coded(InputError("a run of no job, or of one twice", remedy="name each once"), "batch")
+            held = [self._held[one] for one in ids if self._is_of(one, gateway)]
+            if len(held) < len(ids):
+                raise coded(
+                    InputError(
+                        f"{len(ids) - len(held)} of the run's jobs are not held here",
+                        remedy="submit them again",
+                    ),
                     "unknown_job",
                 )
-            held = [self._held[one] for one in ids]
             if any(job.running for job in held):
-                raise _coded(
+                raise coded(
                     InputError("a job of this run is running", remedy="wait for it"), "already_running"
                 )
-            # Less than ``attempt``: the run before was lost before it came here; all three have one number for a run.
-            if attempt >= RUNS or any(job.runs > attempt for job in held):
-                raise _coded(
+            if (
+                not max(job.runs for job in held) <= attempt < RUNS
+            ):  # a party that a run never reached joins the next
+                raise coded(
                     InputError(
-                        f"attempt {attempt} is not the next of these jobs", remedy="submit them again"
+                        f"attempt {attempt} of a job that ran so often already", remedy="submit them again"
                     ),
                     "attempt",
                 )
             if len({job.kind for job in held}) > 1:
-                raise _coded(InputError("jobs of several kinds in one run", remedy="run them apart"), "batch")
+                raise coded(InputError("jobs of several kinds in one run", remedy="run them apart"), "batch")
+            for job in held:
+                fits(job)
             for job in held:
                 job.running = True
                 job.runs = attempt + 1
@@ -175,73 +190,88 @@ class Jobs:
                     if done or job.runs >= RUNS:
                         self._let_go(one)
 
-    def drop(self, ids: Sequence[str]) -> int:
+    def drop(self, ids: Sequence[str], gateway: str) -> int:
         """Forget jobs that wait; how many."""
         with self._lock:
-            gone = [one for one in ids if one in self._held and not self._held[one].running]
+            gone = [one for one in set(ids) if self._is_of(one, gateway) and not self._held[one].running]
             for one in gone:
                 self._let_go(one)
             return len(gone)
 
     def sweep(self) -> None:
         """Forget jobs whose authorisation has expired."""
-        now = time_ms()
+        until = time_ms() - round(self._policy.clock_skew_s * 1000)
         with self._lock:
-            late = [
-                k for k, v in self._held.items() if not v.running and v.authorisation.expires_ms + 5000 < now
-            ]
+            late = [k for k, v in self._held.items() if not v.running and v.authorisation.expires_ms < until]
             for one in late:
                 self._let_go(one)
+
+    def _is_of(self, one: str, gateway: str) -> bool:
+        job = self._held.get(one)
+        return job is not None and job.gateway == gateway
 
     def _let_go(self, one: str) -> None:
         self._nbytes -= self._held.pop(one).nbytes
 
-    def _room(self, nbytes: int) -> None:
-        if self._nbytes + nbytes > self._most:
-            raise _coded(
-                Overloaded("this party holds as many jobs as it has memory for", remedy="send them later"),
-                "memory",
-            )
+    @contextlib.contextmanager
+    def _reserved(self, nbytes: int) -> Iterator[Callable[[Held], None]]:
+        """Room for one job while it is opened; ``keep`` makes it a held one. ``Overloaded`` if there is none."""
+        with self._lock:
+            if self._nbytes + nbytes > self._bounds.held:
+                raise coded(
+                    Overloaded("this party holds as many jobs as it has memory for", remedy="send it later"),
+                    "memory",
+                )
+            self._nbytes += nbytes
+        kept = False
 
-    def _opened(self, a: Authorisation, plaintext: bytes, plan: EncoderPlan) -> Held:
-        """The envelope's content, if it is what the authorisation says."""
-        parcel = unpack(plaintext, self._largest)
-        header = parcel.header
-        key = header.get("reply_key")
-        if header.get("v") != 1 or not isinstance(key, str) or len(key) != 2 * KEY_BYTES:
-            raise _coded(
-                InputError("an envelope of another version", remedy="use one version everywhere"), "inputs"
-            )
+        def keep(job: Held) -> None:
+            nonlocal kept
+            with self._lock:
+                self._held[job.authorisation.job] = job
+                kept = True
+
         try:
+            yield keep
+        finally:
+            if not kept:
+                with self._lock:
+                    self._nbytes -= nbytes
+
+    def _opened(self, a: Authorisation, plaintext: bytes, plan: EncoderPlan) -> tuple[Message, Secret]:
+        """The envelope's content, if it is what the authorisation says."""
+        try:
+            parcel = unpack(plaintext, self._bounds.envelope)
+            header = parcel.header
+            key = header.get("reply_key")
+            if header.get("v") != VERSION or not isinstance(key, str) or len(key) != 2 * KEY_BYTES:
+                raise coded(InputError("an envelope of another version", remedy=_VERSIONS), "inputs")
             reply_key = Secret(bytes.fromhex(key))
             program = Program(len(plan.layers), plan.embedding_norm is not None, a.output)
+        except (BadFrame, ValueError):
+            raise coded(InputError("an envelope that holds no parcel", remedy=_VERSIONS), "inputs") from None
+        try:
             size = check_parcel(self.me, plan, program, parcel, whole=True)
-        except (ValueError, KeyError, TypeError):
-            raise _coded(
-                InputError("an envelope that is no parcel", remedy="use one version everywhere"), "inputs"
-            ) from None
         except InputError as error:
-            raise _coded(error, "wrong_shape") from None
+            raise coded(error, "wrong_shape") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise coded(InputError("an envelope that holds no parcel", remedy=_VERSIONS), "inputs") from None
         if size != (a.batch, a.length):
-            raise _coded(
+            raise coded(
                 InputError(
                     "the shares are not of the shape that was authorised", remedy="sign after sharing"
                 ),
                 "wrong_shape",
             )
-        kept = Message({k: header[k] for k in ("shares", "seeds")}, parcel.tensors)
-        return Held(a, kept, reply_key, len(plaintext))
+        return Message({k: header[k] for k in ("shares", "seeds")}, parcel.tensors), reply_key
 
 
-def _coded(error: MpcError, code: str) -> MpcError:
-    """An error with a word for machines, which ``failure`` passes on."""
-    error.code = code  # type: ignore[attr-defined]
-    return error
+_VERSIONS = "use one version everywhere"
 
 
 def _signature(text: object) -> bytes:
     try:
-        return base64.b64decode(str(text), validate=True)
+        return base64.b64decode(text if isinstance(text, str) else b"!", validate=True)
     except (binascii.Error, ValueError):
         raise AuthorisationError(
             "the signature is no base64", remedy="make it with mpc_ray.client", code="malformed"

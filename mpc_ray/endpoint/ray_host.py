@@ -34,15 +34,17 @@ _CORE = ("gcs_server", "raylet")
 class SlotActor:
     """An actor that is a slot: the program runs in a thread; nothing is ever asked of the actor itself."""
 
-    def __init__(self, path: str, name: str, protocol: str, executor: str) -> None:
-        threading.Thread(target=self._serve, args=(path, name, protocol, executor), daemon=True).start()
+    def __init__(self, path: str, *words: str) -> None:
+        threading.Thread(target=self._serve, args=(path, *words), daemon=True).start()
 
-    def _serve(self, path: str, name: str, protocol: str, executor: str) -> None:
+    def _serve(self, path: str, *words: str) -> None:
         from mpc_ray.endpoint.slot import serve
+        from mpc_ray.telemetry import traces
 
         status = 1
         try:
-            serve(Path(path), name, protocol, executor)
+            serve(Path(path), *words)
+            traces.shutdown()
             status = 0
         finally:
             os._exit(status)  # the front let go: Ray gets the process's CPUs back
@@ -77,10 +79,12 @@ class RayHost:
             "num_gpus": settings["num_gpus"],
             "max_restarts": 0,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
-            "runtime_env": {"env_vars": {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}},
         }
+        if not self._ours:  # workers of our own Ray have them from us, and one that waits can be taken
+            options["runtime_env"] = {"env_vars": {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}}
         make = ray.remote(SlotActor).options(**options)
-        self._actors[name] = make.remote(settings["socket"], name, settings["protocol"], settings["executor"])
+        words = [settings[key] for key in ("protocol", "executor", "trace_file")]
+        self._actors[name] = make.remote(settings["socket"], name, *words)
 
     def kill(self, name: str) -> None:
         import ray

@@ -30,22 +30,28 @@ from mpc_ray.channel.sockets import Packets, socket_link
 from mpc_ray.commands import Party, executor_of, failure
 from mpc_ray.errors import BadFrame, ChannelError, ConfigError, MpcError, PeerLost
 from mpc_ray.party_settings import PartySettings, prepare_process
-from mpc_ray.telemetry import logs
+from mpc_ray.telemetry import logs, redact, traces
 from mpc_ray.trust.certs import Identity
 
 log = logging.getLogger("mpc_ray.endpoint.slot")
 
 ROTATING_S = 2.0  # a certificate and its key are replaced one after the other
+LOG_CHARACTERS = 4000
 EXPECT_S = ROTATING_S + 3.0  # packets and commands come on two connections: `open` may overtake `expect`
 
 
-def serve(path: Path, name: str, protocol: str, executor: str = "") -> None:
+def serve(path: Path, name: str, protocol: str, executor: str = "", trace_file: str = "") -> None:
     """Be the slot ``name`` of the front that listens at ``path`` until it leaves. ``OSError`` if it is not there."""
-    executor_of(
-        PartySettings(me=0, protocol=protocol, executor=executor)
-    )  # seconds of imports: not at `open`
+    settings = PartySettings(me=0, protocol=protocol, executor=executor)
+    executor_of(settings)  # seconds of imports: not at `open`
+    if not executor:
+        from mpc_ray.kernels.warm import warm
+
+        warm()  # half a minute once a machine and release, then one second: `open` has a deadline
+    traces.setup("slot", file=Path(trace_file) if trace_file else None)
     control = Packets.dial(path)
     control.send({"slot": name})
+    log_to(control)
     slot = Slot()
     try:
         while True:
@@ -57,6 +63,30 @@ def serve(path: Path, name: str, protocol: str, executor: str = "") -> None:
         control.close()
 
 
+class ToFront(logging.Handler):
+    """Log records as packets: the front has the log, whoever started this process."""
+
+    def __init__(self, control: Packets) -> None:
+        super().__init__()
+        self._control = control
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = redact.message(record)[:LOG_CHARACTERS]
+        if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], BaseException):
+            text += f" ({type(record.exc_info[1]).__name__})"
+        with contextlib.suppress(OSError, BadFrame):  # the front has left: nobody to tell
+            self._control.send({"level": record.levelno, "logger": record.name, "log": text})
+
+
+def log_to(control: Packets) -> None:
+    """From now on this process's log goes to the front."""
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(ToFront(control))
+    root.setLevel(logging.INFO)
+
+
 class Slot:
     """What ``serve`` drives: ``told`` from its thread, commands in another."""
 
@@ -65,6 +95,7 @@ class Slot:
         self._reception: Reception | None = None
         self._session = ""
         self._party: Party | None = None
+        self._me = 0
 
     def told(self, content: Mapping[str, Any], files: list[Any]) -> None:
         """One packet from the front. What cannot be done is logged: the command that needs it fails by its time-out."""
@@ -147,7 +178,15 @@ class Slot:
             if not isinstance(error, MpcError):
                 log.error("%s in %s", type(error).__name__, str(message.header.get("cmd"))[:16])
             return Message(failure(error))
-        return self._party.answer(message)
+        if message.header.get("cmd") != "run":
+            return self._party.answer(message)
+        with traces.span(
+            "party run", traces.parse(message.header.get("traceparent")), party=self._me
+        ) as span:
+            answer = self._party.answer(message)
+            failed = answer.header.get("error")
+            span.set(outcome=failed if isinstance(failed, str) else "ok")
+        return answer
 
     def _open(self, header: Mapping[str, Any]) -> Message:
         settings = PartySettings.from_json(header["settings"])
@@ -171,6 +210,7 @@ class Slot:
         except BaseException as error:
             channel.fail(error)
             raise
+        self._me = settings.me
         return Message({"ok": True, "pid": os.getpid()})
 
     def _close(self) -> Message:
@@ -194,14 +234,16 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--protocol", required=True)
     parser.add_argument("--executor", default="")
+    parser.add_argument("--trace-file", default="")
     given = parser.parse_args()
     logs.setup("slot")
     status = 0
     try:
-        serve(given.socket, given.name, given.protocol, given.executor)
+        serve(given.socket, given.name, given.protocol, given.executor, given.trace_file)
     except OSError as error:
         log.error("the front is not there: %s", error.strerror)
         status = 1
+    traces.shutdown()
     sys.stderr.flush()
     os._exit(status)  # a computation that was given up may still run in its thread
 

@@ -20,6 +20,7 @@ from typing import Any
 from mpc_ray.channel import Link, Message
 from mpc_ray.channel.sockets import Packets, packet_listener, pair, socket_link
 from mpc_ray.commands import error_of
+from mpc_ray.endpoint.said import coded
 from mpc_ray.errors import BadFrame, ChannelError, PeerLost, Unavailable
 
 log = logging.getLogger("mpc_ray.endpoint.slots")
@@ -44,16 +45,24 @@ class Slot:
     def ask(self, message: Message, timeout_s: float | None) -> Message:
         """The slot's answer. Raises the error it says, ``PeerLost`` when it died or is silent for ``timeout_s``."""
         with self._busy:
-            try:
-                self._link.send(message)
-                answer = self._link.receive(timeout_s)
-            except ChannelError as error:  # to others it is the party that was lost
-                cause = error.cause.removeprefix("slot: ")
-                raise PeerLost(
-                    f"party {self.me}", f"its slot was lost: {cause}", remedy="open a new triple"
-                ) from None
+            self.tell(message)
+            return self.hear(timeout_s)
+
+    def tell(self, message: Message) -> None:
+        """The first half of ``ask``, for what need not stay in memory while the slot works; for who has the slot."""
+        try:
+            self._link.send(message)
+        except ChannelError as error:
+            raise self._left(error) from None
+
+    def hear(self, timeout_s: float | None) -> Message:
+        """The second half."""
+        try:
+            answer = self._link.receive(timeout_s)
+        except ChannelError as error:
+            raise self._left(error) from None
         if "error" in answer.header:
-            raise error_of(self.me, answer.header)
+            raise error_of(None, answer.header)
         return answer
 
     def packet(self, content: Mapping[str, Any], files: tuple[socket.socket, ...] = ()) -> bool:
@@ -63,6 +72,11 @@ class Slot:
         except (OSError, BadFrame):
             return False
         return True
+
+    def _left(self, error: ChannelError) -> PeerLost:
+        """The front's own words for a slot that is gone: to others it is the party that was lost."""
+        cause = error.cause.removeprefix("slot: ")
+        return PeerLost(f"party {self.me}", f"its slot was lost: {cause}", remedy="open a new triple")
 
     def close(self) -> None:
         """Let go of it: its process ends itself."""
@@ -78,7 +92,7 @@ class Slots:
         self.me = me
         self.path = path
         self._lost = lost
-        self._expected: set[str] = set()
+        self._expected: dict[str, float] = {}
         self._slots: dict[str, Slot] = {}
         self._change = threading.Condition()
         self._closed = False
@@ -89,13 +103,16 @@ class Slots:
         """A name for a slot that is to come."""
         name = secrets.token_hex(16)
         with self._change:
-            self._expected.add(name)
+            self._expected[name] = time.monotonic()
         return name
 
-    def forget(self, name: str) -> None:
-        """A slot that is not to come any more."""
+    def overdue(self, after_s: float) -> list[str]:
+        """Slots that were to come more than ``after_s`` ago, and did not: they are not expected any more."""
         with self._change:
-            self._expected.discard(name)
+            late = [name for name, since in self._expected.items() if time.monotonic() - since > after_s]
+            for name in late:
+                del self._expected[name]
+        return late
 
     def names(self) -> list[str]:
         """The slots that are here."""
@@ -116,16 +133,22 @@ class Slots:
         """A free slot, for ``triple`` from now on. Raises Unavailable."""
         with self._change:
             if any(slot.triple == triple for slot in self._slots.values()):
-                raise Unavailable("this triple is open already", remedy="open another under a new name")
+                raise coded(
+                    Unavailable("this triple is open already", remedy="open another under a new name"),
+                    "open_already",
+                )
             for slot in self._slots.values():
                 if slot.triple is None:
                     slot.triple = triple
                     return slot
             total = len(self._slots)
-        raise Unavailable(
-            f"none of this party's {total} slots is free",
-            remedy="close a triple, or give the party more slots",
-            retry_after_s=2.0,
+        raise coded(
+            Unavailable(
+                f"none of this party's {total} slots is free",
+                remedy="close a triple, or give the party more slots",
+                retry_after_s=2.0,
+            ),
+            "no_slot",
         )
 
     def of(self, triple: bytes) -> Slot | None:
@@ -179,7 +202,7 @@ class Slots:
         name = str(content.get("slot"))
         with self._change:
             known = name in self._expected and user == os.getuid()
-            self._expected.discard(name)
+            self._expected.pop(name, None)
         if not known:
             log.warning("a process that is none of our slots dialled the slots' socket")
             control.close()
@@ -197,7 +220,7 @@ class Slots:
             self._change.notify_all()
         try:
             while True:
-                control.receive()
+                _logged(slot, control.receive()[0])
         except (OSError, EOFError, ChannelError):
             self._gone(slot)
 
@@ -208,3 +231,10 @@ class Slots:
         slot.close()
         if was_here and not self._closed:
             self._lost(slot.name)
+
+
+def _logged(slot: Slot, content: Mapping[str, Any]) -> None:
+    """A slot's log record, in the front's log."""
+    level, name, text = (content.get(key) for key in ("level", "logger", "log"))
+    if isinstance(level, int) and isinstance(name, str) and isinstance(text, str):
+        logging.getLogger(name).log(level, "slot %d: %s", slot.pid, text)

@@ -24,6 +24,11 @@ def digest(record: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> bytes
     return total.digest()
 
 
+def tables_of(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The public tables among the tensors of a load message, by the names that its record uses."""
+    return {name.removeprefix("public/"): t for name, t in tensors.items() if name.startswith("public/")}
+
+
 def facts(record: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
     """Hidden size, and the padded lengths, ascending, that a record has a plan for. Raises ModelError for no record."""
     try:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mpc_ray.errors import ConfigError
+from mpc_ray.in_thread import in_thread
 from mpc_ray.serve.app import Gateway, create_app
 from mpc_ray.serve.config import GatewayConfig
 from mpc_ray.serve.http import BoundedProtocol
@@ -25,7 +25,6 @@ from mpc_ray.serve.state import LocalState
 
 log = logging.getLogger("mpc_ray.serve")
 
-START_S = 60.0
 LINGER_S = 2.0  # an answer like "too large" is to be read by a caller that still sends, then it is cut
 RELOAD_TICKS = 600  # of 0.1 s: how often the certificate's files are looked at
 
@@ -160,29 +159,13 @@ def serve(
 def hosted(config: GatewayConfig, triples: Mapping[str, Triples] | None = None) -> Iterator[Server]:
     """A gateway in a thread of this process, for the time of the block. ``.url`` is where."""
     server = Server(config, application(config, triples))
-    failed: list[BaseException] = []
 
-    def run() -> None:
-        try:
-            server.run()
-        except BaseException as error:  # noqa: BLE001 - raised anew in the thread that waits
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="gateway", daemon=True)
-    thread.start()
-    end = time.monotonic() + START_S
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > end:
-            raise failed[0] if failed else ConfigError("the gateway did not start", remedy="see its log")
-        time.sleep(0.01)
-    try:
-        yield server
-    finally:
+    def stop() -> None:
         server.drain()
         server.should_exit = True
-        thread.join(config.limits.max_timeout_s + 10)
-        if failed and not isinstance(failed[0], SystemExit):
-            raise failed[0]
+
+    with in_thread("gateway", server.run, lambda: server.started, stop, config.limits.max_timeout_s + 10):
+        yield server
 
 
 def _stamp(files: tuple[Path, Path]) -> tuple[int, ...]:

@@ -157,7 +157,7 @@ class Line:
             link.close()
             raise
         if "error" in answer.header:
-            raise said(self.party, answer.header)
+            raise error_of(self.party, answer.header)
         return answer
 
     def _silent(self, timeout: float) -> PeerLost:
@@ -207,22 +207,6 @@ class Front:
         """Close every line for good."""
         for line in (self.control, *self._submitting, *self._triples):
             line.close()
-
-
-def said(party: int, header: Mapping[str, JSON]) -> MpcError:
-    """The error that a party answered, with the word for machines that came with it."""
-    error = error_of(party, header)
-    code, retry = header.get("code"), header.get("retry_after_s")
-    if isinstance(code, str) and code.isidentifier() and len(code) <= 40:
-        error.code = code  # type: ignore[attr-defined]
-    if hasattr(error, "retry_after_s") and isinstance(retry, int | float) and 0 <= retry <= 3600:
-        error.retry_after_s = float(retry)
-    return error
-
-
-def code_of(error: BaseException) -> str:
-    """The word for machines in an error, or ""."""
-    return str(getattr(error, "code", ""))
 
 
 def _seen(future: asyncio.Future[Message]) -> None:

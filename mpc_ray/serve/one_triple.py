@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from mpc_ray.channel.link import JSON, Message
 from mpc_ray.errors import BadFrame, ChannelError, MpcError, PeerLost, Unavailable
 from mpc_ray.serve.interface import Three
-from mpc_ray.serve.links import Front, code_of
+from mpc_ray.serve.links import Front
 
 log = logging.getLogger("mpc_ray.serve.triple")
 
@@ -167,13 +167,13 @@ def _judged(failures: Mapping[int, BaseException]) -> RunFailed:
             errors.append(failure)
         else:  # cancelled with this gateway, or a fault of our own
             errors.append(ChannelError(f"party {party}: {type(failure).__name__} at the gateway"))
-    if any(code_of(error) in _LOST_JOBS for error in errors):
+    if any(error.code in _LOST_JOBS for error in errors):
         cause = min(errors, key=_telling).cause
         return RunFailed(
             _try_again(f"a party no longer holds a job: {cause}"), again=False, reason="lost_job"
         )
     checks = [
-        error for error in errors if not isinstance(error, PeerLost) and code_of(error) not in _STOPPED_BY_US
+        error for error in errors if not isinstance(error, PeerLost) and error.code not in _STOPPED_BY_US
     ]
     if checks:
         return RunFailed(min(checks, key=_telling), again=False, reason=type(checks[0]).__name__.lower())
@@ -183,7 +183,7 @@ def _judged(failures: Mapping[int, BaseException]) -> RunFailed:
 
 def _telling(error: MpcError) -> int:
     """Which of several errors of one event to show: what a party found wrong before that it lost another."""
-    if code_of(error) in _STOPPED_BY_US:
+    if error.code in _STOPPED_BY_US:
         return 3
     if isinstance(error, PeerLost):
         return 2

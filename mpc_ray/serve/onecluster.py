@@ -49,11 +49,9 @@ class EndpointActor:
         try:
             from mpc_ray.endpoint.config import PartyConfig
             from mpc_ray.endpoint.front import Front
-            from mpc_ray.endpoint.gateways import Gateways
 
             self._front = Front(PartyConfig(**settings))
             self._closing.callback(self._front.close)
-            self._closing.callback(Gateways(self._front).close)
         except Exception as error:  # noqa: BLE001 - an answer
             return failure(error)
         return {"ok": True}

@@ -132,8 +132,8 @@ def problem_of(error: BaseException) -> Problem:
             _LATER,
         )
     status, code = next((status, code) for kind, status, code in _BY_CLASS if isinstance(error, kind))
-    own = getattr(error, "code", "")
-    if isinstance(own, str) and own.isidentifier() and own != "unauthorised":
+    own = error.code
+    if own.isidentifier() and own != "unauthorised":
         code = own
         status = _BY_CODE.get(own, status) if isinstance(error, AuthorisationError) else status
     headers = dict(getattr(error, "headers", {}))

@@ -37,8 +37,8 @@ def failed(error: BaseException) -> Failed:
         )
     fields: dict[str, Any] = {"error": type(error).__name__, "cause": error.cause, "remedy": error.remedy}
     for name in ("code", "retry_after_s", "peer"):
-        if hasattr(error, name):
-            fields[name] = getattr(error, name)
+        if value := getattr(error, name, None):
+            fields[name] = value
     return Failed(fields)
 
 

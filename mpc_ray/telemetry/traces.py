@@ -126,10 +126,8 @@ def span(name: str, parent: str | None = None, **attributes: object) -> Iterator
 def _failed(made: trace.Span, error: BaseException) -> None:
     made.set_status(Status(StatusCode.ERROR))  # no description: it would be the exception's text
     made.set_attribute("error.type", type(error).__name__)
-    code = (
-        getattr(error, "code", None) if isinstance(error, MpcError) else None
-    )  # SystemExit's code is a text
-    if (checked := allowed.attribute("code", code)) is not None:
+    code = error.code if isinstance(error, MpcError) else ""  # SystemExit's code is a text
+    if code and (checked := allowed.attribute("code", code)) is not None:
         made.set_attribute("code", checked)
 
 

@@ -1,8 +1,10 @@
-"""Three party endpoints as their operators run them, a gateway's and a client's view.
+"""Three party endpoints as their operators run them, in three processes; how a gateway and a client see them.
 
-with three_endpoints(tmp_path, host="process") as three:
-    link = three.link("eu", 0)
-    ask(link, Message({"cmd": "status"}), 5.0)
+    with three_endpoints(tmp_path, host="process") as three:
+        link = three.link("eu", 0)
+        ask(link, Message({"cmd": "status"}), 5.0)
+
+``three.job(...)`` is what a client makes: it shares, authorises, signs and seals, and reads the answers.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,46 +28,26 @@ from typing import Any
 import numpy as np
 import psutil
 import yaml
+from operators import (  # type: ignore[import-not-found]
+    FederationFolders,
+    free_ports,
+    make_federation,
+    share_tiny,
+)
 
 from mpc_ray.channel import Link, Message, pack, unpack
 from mpc_ray.client.bundle import Bundle
 from mpc_ray.client.share import Batch, prepare, vectors
 from mpc_ray.endpoint.dial import ask, dial_endpoint
-from mpc_ray.endpoint.store import ModelStore
-from mpc_ray.models.export import export_encoder
-from mpc_ray.models.load import load_bert
-from mpc_ray.models.shares import share_model
-from mpc_ray.models.statistics import observe
-from mpc_ray.models.synthetic import random_bert, save_bert
-from mpc_ray.models.tokenize import Tokenizer
 from mpc_ray.models.weights import BertModel
 from mpc_ray.trust.answer import new_reply_key, open_answer
 from mpc_ray.trust.authorisation import Authorisation, SigningKey, input_digest, seal_envelopes
-from mpc_ray.trust.authority import FederationAuthority
-from mpc_ray.trust.directory import Directory
-from mpc_ray.trust.folder import install, open_folder, request_gateway, request_party
+from mpc_ray.trust.folder import open_folder
 from mpc_ray.trust.records import PartyRecord
 from mpc_ray.trust.secret import Secret
 
-OPERATORS = ("alpha", "beta", "gamma")
-LENGTHS = (8, 16, 32)
 READY_S = 90.0
 PROGRAM = [sys.executable, "-P", "-m", "mpc_ray.cli.main"]
-
-
-@dataclass(frozen=True)
-class FederationFolders:
-    """What the federation's authority and its members have on disk."""
-
-    authority: FederationAuthority
-    folders: Mapping[str, tuple[Path, Path, Path]]
-    gateway: Path
-    client_key: SigningKey
-    directory: Path
-
-    @property
-    def known(self) -> Directory:
-        return Directory.load(self.directory).verify()
 
 
 @dataclass
@@ -110,7 +91,7 @@ class Three:
         self,
         root: Path,
         federation: FederationFolders,
-        ports: Mapping[tuple[str, int], tuple[int, int]],
+        ports: Mapping[tuple[str, int], tuple[int, int, int]],
         settings: Mapping[str, Any],
         bert: BertModel | None,
         bundle: Path | None,
@@ -123,7 +104,7 @@ class Three:
         self._processes: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
         self._links: list[Link] = []
 
-    # -- what is there ----------------------------------------------------------------------------------------------
+    # -- what is there ---
 
     @property
     def folders(self) -> Mapping[str, tuple[Path, Path, Path]]:
@@ -144,13 +125,17 @@ class Three:
     def records(self, set_name: str = "eu") -> tuple[PartyRecord, PartyRecord, PartyRecord]:
         return self.federation.known.parties(set_name)
 
+    # -- processes ---
+
     def config(self, set_name: str, index: int, **changes: Any) -> Path:
         """The settings of one party as a file."""
-        peer, gateway = self._ports[set_name, index]
+        peer, gateway, _ = self._ports[set_name, index]
         values: dict[str, Any] = {
             "folder": str(self.folders[set_name][index]),
             "peer": {"host": "127.0.0.1", "port": peer},
             "gateway": {"host": "127.0.0.1", "port": gateway},
+            "metrics_port": self.metrics_port(set_name, index),
+            "trace_file": str(self.trace_file),
         }
         path = self.root / f"{set_name}-{index}.yaml"
         path.write_text(yaml.safe_dump(values | dict(self._settings) | changes))
@@ -187,6 +172,14 @@ class Three:
             return self._ready_file(set_name, index).exists()
 
         assert wait_until(ready, timeout_s), f"{set_name}/{index} is not ready: {self.tail(set_name, index)}"
+
+    def metrics_port(self, set_name: str, index: int) -> int:
+        return self._ports[set_name, index][2]
+
+    @property
+    def trace_file(self) -> Path:
+        """Where all endpoints write their spans."""
+        return self.root / "spans.jsonl"
 
     def pid(self, set_name: str, index: int) -> int:
         return self._processes[set_name, index].pid
@@ -230,13 +223,13 @@ class Three:
             with contextlib.suppress(psutil.Error):
                 left.kill()
 
-    # -- as the gateway and its clients -----------------------------------------------------------------------------
+    # -- as the gateway and its clients ---
 
-    def link(self, set_name: str, index: int, timeout: float = 10.0) -> Link:
-        """A new link as the gateway."""
+    def link(self, set_name: str, index: int, timeout: float = 10.0, gateway: str = "gw") -> Link:
+        """A new link as the gateway, or as another one (``gw2``)."""
         known = self.federation.known
         record = known.parties(set_name)[index]
-        identity = open_folder(self.gateway).identity
+        identity = open_folder(self.gateway.with_name(gateway)).identity
         link = dial_endpoint(record, identity, federation=known.federation, timeout=timeout)
         self._links.append(link)
         return link
@@ -267,7 +260,7 @@ class Three:
         self,
         contents: Sequence[bytes],
         bundle: Bundle,
-        batch: Batch,
+        given: Batch,
         keys: tuple[Secret, ...],
         set_name: str = "eu",
         signer: SigningKey | None = None,
@@ -284,8 +277,8 @@ class Three:
             "model": bundle.name,
             "model_digest": bundle.model_digest,
             "protocol": "semi_honest_3pc",
-            "batch": batch.size,
-            "length": batch.length,
+            "batch": given.size,
+            "length": given.length,
             "output": "embedding",
             "range_check": True,
             "purpose": "search",
@@ -297,7 +290,7 @@ class Three:
         }
         authorisation = Authorisation(**(fields | changes))
         envelopes = seal_envelopes(authorisation, contents, [r.key() for r in self.records(set_name)])
-        return Job(authorisation, signer.sign(authorisation), envelopes, batch, bundle, keys)
+        return Job(authorisation, signer.sign(authorisation), envelopes, given, bundle, keys)
 
     def _ready_file(self, set_name: str, index: int) -> Path:
         return self.root / f"{set_name}-{index}.ready"
@@ -356,9 +349,11 @@ def sealed(answers: Sequence[Message], job: Job) -> list[bytes]:
 def wait_until(holds: Callable[[], bool], timeout_s: float, every_s: float = 0.05) -> bool:
     """Whether ``holds()`` within ``timeout_s``."""
     end = time.monotonic() + timeout_s
-    while not (there := holds()) and time.monotonic() < end:
+    while time.monotonic() < end:
+        if holds():
+            return True
         time.sleep(every_s)
-    return there
+    return holds()
 
 
 def environ(root: Path) -> dict[str, str]:
@@ -377,69 +372,6 @@ def processes_of(root: Path) -> list[psutil.Process]:
             if process.environ().get("MPC_TEST_WORLD") == str(root) and process.status() != "zombie":
                 found.append(process)
     return found
-
-
-def make_federation(
-    root: Path,
-    sets: Sequence[str] = ("eu",),
-    ports: Mapping[tuple[str, int], tuple[int, int]] | None = None,
-    **given: Any,
-) -> FederationFolders:
-    """A federation with ``sets`` of three parties, one gateway, one client enrolled everywhere."""
-    ports = ports or free_ports(sets)
-    authority = FederationAuthority.init(root / "ca", "test")
-    folders: dict[str, tuple[Path, Path, Path]] = {}
-    requests = []
-    for set_name in sets:
-        made = tuple(root / f"{set_name}-{operator}" for operator in OPERATORS)
-        for index, folder in enumerate(made):
-            requests.append(
-                request_party(
-                    folder,
-                    set=set_name,
-                    index=index,
-                    operator=folder.name,
-                    region="eu-west-1",
-                    jurisdiction="IE",
-                    peer=f"127.0.0.1:{ports[set_name, index][0]}",
-                    gateway=f"127.0.0.1:{ports[set_name, index][1]}",
-                    **given,
-                )
-            )
-        folders[set_name] = made  # type: ignore[assignment]
-    gateway = root / "gw"
-    requests.append(request_gateway(gateway, name="gw"))
-    directory = authority.sign(requests)
-    path = root / "directory.json"
-    directory.save(path)
-    client = SigningKey.generate()
-    client.save(root / "client.key")
-    for folder in (gateway, *(folder for three in folders.values() for folder in three)):
-        install(folder, directory, fingerprint=authority.fingerprint)
-        if folder != gateway:
-            open_folder(folder).clients().enrol("test", client.public)
-    return FederationFolders(authority, folders, gateway, client, path)
-
-
-def share_tiny(root: Path, federation: FederationFolders, name: str = "tiny") -> tuple[BertModel, Path]:
-    """A random model, shared with every set; the model and its client's bundle."""
-    bert = load_bert(save_bert(random_bert(seed=10), root / name))
-    samples = Tokenizer(root / name).encode(["A quick brown fox, 2 dogs!", "x", "hello world and all"])
-    export = export_encoder(
-        bert.encoder,
-        observe(bert, samples),
-        LENGTHS,
-        gain=bert.embeddings.norm_gain,
-        bias=bert.embeddings.norm_bias,
-        normalize=bert.normalize,
-    )
-    bundle = root
-    for set_name, folders in federation.folders.items():
-        made = share_model(bert, export, federation.known, set_name, root / f"shares-{set_name}", name=name)
-        bundle = made.bundle
-        for folder, path in zip(folders, made.shares, strict=True):
-            ModelStore(folder).import_file(path)
-    return bert, bundle
 
 
 @contextlib.contextmanager
@@ -470,17 +402,6 @@ def three_endpoints(
     finally:
         three.close()
         shutil.rmtree(root, ignore_errors=True)
-
-
-def free_ports(sets: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
-    """(peer, gateway) of every party: ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        places = [(set_name, index) for set_name in sets for index in range(3)]
-        servers = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2 * len(places))
-        ]
-        numbers = iter([server.getsockname()[1] for server in servers])
-        return {place: (next(numbers), next(numbers)) for place in places}
 
 
 def events(path: Path) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ import pytest
 from certificates import make_session_certificates
 
 from mpc_ray.channel import Hello, Link, Listener, Message, dial_party, local_link
-from mpc_ray.commands import failure
+from mpc_ray.commands import error_of, failure
 from mpc_ray.errors import AuthorisationError, ChannelError, MpcError, Overloaded, PeerLost, Unavailable
-from mpc_ray.serve.links import Backoff, Front, Line, Reach, code_of, said
+from mpc_ray.serve.links import Backoff, Front, Line, Reach
 
 SESSION = Hello(bytes(16))
 
@@ -193,12 +193,10 @@ def test_pauses_grow_to_a_bound_with_a_random_part_and_begin_again() -> None:
 
 
 def test_a_partys_error_keeps_its_class_and_code_and_names_the_party() -> None:
-    error = said(
-        2, failure(AuthorisationError("no", remedy="x", code="unknown_key")) | {"code": "unknown_key"}
-    )
-    assert isinstance(error, AuthorisationError) and code_of(error) == "unknown_key"
+    error = error_of(2, failure(AuthorisationError("no", remedy="x", code="unknown_key")))
+    assert isinstance(error, AuthorisationError) and error.code == "unknown_key"
     assert error.cause == "party 2: no"
-    waits = said(0, failure(Overloaded("full")) | {"retry_after_s": 7})
+    waits = error_of(0, failure(Overloaded("full", retry_after_s=7)))
     assert isinstance(waits, Unavailable) and waits.retry_after_s == 7
     for lie in (
         {"error": "SystemExit"},
@@ -206,8 +204,8 @@ def test_a_partys_error_keeps_its_class_and_code_and_names_the_party() -> None:
         {"error": "log", "code": "a b"},
         {"error": "Overloaded", "retry_after_s": 1e9},
     ):
-        told = said(0, lie)  # type: ignore[arg-type]
-        assert isinstance(told, MpcError) and " " not in code_of(told)
+        told = error_of(0, lie)
+        assert isinstance(told, MpcError) and " " not in told.code
         assert getattr(told, "retry_after_s", 1.0) <= 3600
 
 

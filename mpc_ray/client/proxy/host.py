@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -17,8 +15,7 @@ from mpc_ray.client.proxy.client import ClientEmbedder
 from mpc_ray.client.proxy.settings import ProxySettings
 from mpc_ray.client.settings import ClientSettings, read_key
 from mpc_ray.errors import ConfigError
-
-START_S = 30.0
+from mpc_ray.in_thread import in_thread
 
 
 class Server(uvicorn.Server):
@@ -88,23 +85,9 @@ def serve(settings: ClientSettings, started_at: Callable[[str], object]) -> None
 def hosted(app: FastAPI, settings: ProxySettings) -> Iterator[Server]:
     """A proxy in a thread of this process, for the time of the block. ``.url`` is where."""
     server = Server(app, settings)
-    failed: list[BaseException] = []
 
-    def run() -> None:
-        try:
-            server.run()
-        except BaseException as error:  # noqa: BLE001 - raised anew in the thread that waits
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="proxy", daemon=True)
-    thread.start()
-    end = time.monotonic() + START_S
-    while not server.url:
-        if not thread.is_alive() or time.monotonic() > end:
-            raise failed[0] if failed else ConfigError("the proxy did not start", remedy="see its log")
-        time.sleep(0.01)
-    try:
-        yield server
-    finally:
+    def stop() -> None:
         server.should_exit = True
-        thread.join(settings.drain_s + 10)
+
+    with in_thread("proxy", server.run, lambda: bool(server.url), stop, settings.drain_s + 10):
+        yield server

@@ -1,0 +1,141 @@
+"""What a party goes by: its certificate, its keys, and the directory. Read anew whenever its folder changes.
+
+A rotation replaces one file after the other. What does not load in the moment between two of them is tried again; until
+it loads, what was read before stays, so a bad file never takes a running party down.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mpc_ray.errors import CertificateError, ConfigError, MpcError
+from mpc_ray.trust.certs import Identity
+from mpc_ray.trust.directory import Directory, GatewayRecord
+from mpc_ray.trust.folder import open_folder
+from mpc_ray.trust.hpke import PrivateKeys
+from mpc_ray.trust.records import PartyRecord, load_certificate
+
+log = logging.getLogger("mpc_ray.endpoint.standing")
+
+FILES = ("tls.pem", "tls.key", "ca.pem", "directory.json", "hpke.keys", "record.json")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One reading of a party's folder. ``not_after``: POSIX seconds when its certificate ends."""
+
+    me: int
+    set: str
+    directory: Directory = field(repr=False)
+    records: tuple[PartyRecord, PartyRecord, PartyRecord] = field(repr=False)
+    identity: Identity = field(repr=False)
+    keys: PrivateKeys = field(repr=False)
+    not_after: float
+
+    @property
+    def federation(self) -> str:
+        """Its name."""
+        return self.directory.federation
+
+    @property
+    def uris(self) -> dict[str, str]:
+        """What a peer's certificate must carry besides its name: parties of other sets have the same names."""
+        return {record.name: record.uri(self.federation) for record in self.records}
+
+    def gateway(self, certificate: bytes) -> str:
+        """Which gateway (``gateway/NAME``) a certificate (DER) is of. ``CertificateError`` if of none."""
+        entry = self.directory.recognise(certificate)
+        if not isinstance(entry.record, GatewayRecord):
+            raise CertificateError(
+                f"{entry.record.place} dialled the port for gateways", remedy="use a gateway's folder there"
+            )
+        return entry.record.place
+
+
+def read(folder: Path, now: float | None = None) -> Standing:
+    """The folder as it is. ``ConfigError``, ``CertificateError``: what is missing, expired or not valid yet."""
+    now = time.time() if now is None else now
+    opened = open_folder(folder)
+    record = opened.record
+    if not isinstance(record, PartyRecord):
+        raise ConfigError(f"{folder} is a gateway's folder", remedy="name the folder of a party")
+    begin, end = _dates(folder)
+    if not begin <= now < end:
+        how = "is not valid before" if now < begin else "expired at"
+        raise CertificateError(
+            f"party {record.place}: its certificate {how} {_time(begin if now < begin else end)}; "
+            f"this machine's clock says {_time(now)}",
+            remedy="set the clock, if it is wrong; else mpc-ray certs rotate, then sign and install",
+        )
+    directory = opened.directory(now)
+    return Standing(
+        record.index,
+        record.set,
+        directory,
+        directory.parties(record.set, now),
+        opened.identity,
+        opened.keys(),
+        end,
+    )
+
+
+class Watch:
+    """Keeps the newest ``Standing`` of a folder. ``changed`` is called with each new one, from ``look``'s thread."""
+
+    def __init__(self, folder: Path, changed: Callable[[Standing], None]) -> None:
+        self.folder = folder
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._stamps = self._look()
+        self._failed: object = None
+        self.now = read(folder)
+
+    def look(self) -> None:
+        """Read the folder again if it changed since the last time. Raises nothing."""
+        with self._lock:
+            stamps = self._look()
+            if stamps == self._stamps:
+                return
+            try:
+                found = read(self.folder)
+                self._changed(found)
+            except MpcError as error:
+                if self._failed != stamps:
+                    log.warning("the party's folder has changed, and cannot be used as it is: %s", error)
+                self._failed = stamps
+                return
+            self._stamps, self.now = stamps, found
+        log.info("took up the changed certificate, keys or directory")
+
+    def _look(self) -> tuple[tuple[int, int, int], ...]:
+        found = []
+        for name in FILES:
+            try:
+                stat = (self.folder / name).stat()
+                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+            except OSError:
+                found.append((0, 0, 0))
+        return tuple(found)
+
+
+def _dates(folder: Path) -> tuple[float, float]:
+    path = folder / "tls.pem"
+    try:
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(
+            f"{folder} has no certificate yet",
+            remedy="have request.json signed, then mpc-ray certs install directory.json --folder FOLDER",
+        ) from None
+    certificate, _ = load_certificate(text, "this party")
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
