@@ -12,6 +12,8 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
 # Arguments after the command: make demo ARGS="--launcher processes", make test ARGS="-k config"
 ARGS ?=
+# Test files that run at once. Much of the suite waits: for Ray, for time-outs, for processes to end.
+WORKERS ?= 2
 
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -42,7 +44,7 @@ demo: $(STAMP) ## Embed sentences on three local Ray parties and write a report
 	@$(BIN)/mpc-ray demo $(ARGS)
 
 test: $(STAMP) ## Run the tests
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist loadfile $(ARGS)
 
 rehearsal: $(STAMP) ## Three operators, gateway, proxy and clients on this machine, then attacks and kills
 	@$(BIN)/python tests/rehearsal/run.py $(ARGS)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mpc_ray.serve.handle import HandleTriples
 
 LEADER = "mpc_ray.serve.leaders:leader"
+ONE_CLUSTER = "mpc_ray.serve.onecluster:leader"
 
 
 @contextlib.contextmanager

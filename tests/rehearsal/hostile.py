@@ -48,11 +48,12 @@ class Hostile:
     # -- kinds of attack: (name, statuses that may come back, how to send it)
 
     def kinds(self) -> list[tuple[str, set[int], Callable[[], Attack]]]:
+        """409 also comes to who borrows a job's name (``self.valid``) while another attack under it is looked at."""
         return [
             ("malformed JSON", {400, 422}, self._malformed),
-            ("wrong sizes", {400, 413, 422}, self._sizes),
+            ("wrong sizes", {400, 409, 413, 422}, self._sizes),
             ("changed after signing", {400, 403, 404, 409, 422}, self._changed),
-            ("forged signature", {403, 422}, self._forged),
+            ("forged signature", {403, 409, 422}, self._forged),
             ("unknown signing key", {403}, self._unknown_key),
             ("expired or too long", {403, 422}, self._expired),
             ("moved envelope", {403, 409, 422, 502}, self._moved),

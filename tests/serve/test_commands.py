@@ -117,3 +117,15 @@ def test_a_wrong_setting_ends_in_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "prot: is not a setting" in ended.stderr and "did you mean port?" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_one_cluster_needs_ray(tmp_path: Path) -> None:
+    program = [sys.executable, "-P", "-c", "from mpc_ray.cli.main import main; main()"]
+    ended = subprocess.run(
+        [*program, "gateway", "--config", str(tmp_path / "none.yaml"), "--standalone", "--one-cluster"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2 and "--one-cluster needs Ray" in ended.stderr
