@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test rehearsal lint format wheel bench test-gpu clean
+.PHONY: help venv demo test rehearsal nightly lint format wheel bench test-gpu clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -48,6 +48,11 @@ test: $(STAMP) ## Run the tests
 
 rehearsal: $(STAMP) ## Three operators, gateway, proxy and clients on this machine, then attacks and kills
 	@$(BIN)/python tests/rehearsal/run.py $(ARGS)
+
+nightly: $(STAMP) ## The rehearsal with 10,000 hostile requests, and ten minutes of soak each under uvicorn and Serve
+	@$(BIN)/python tests/rehearsal/run.py --full
+	@$(BIN)/python benchmarks/soak.py --minutes 10
+	@$(BIN)/python benchmarks/soak.py --minutes 10 --mode serve
 
 lint: $(STAMP) ## Check style, types and who imports whom
 	@status=0; \

@@ -125,6 +125,7 @@ def test_ci_stops_at_the_first_failure(tmp_path: Path) -> None:
         "ran lint",
         "ran demo",
         "ran test",
+        "ran rehearsal",
     ]
     assert ".ci/run: passed" in answer.stdout
 

@@ -125,7 +125,12 @@ class Gateway:
             return Problem(502, "too_long", f"its answer has more than {MAX_ANSWER} bytes")
         if response.is_success or response.status_code == 304:
             return Answer(response.status_code, data, response.headers.get("etag", ""))
-        return problem_of(response.status_code, response.headers, data)
+        said = problem_of(response.status_code, response.headers, data)
+        if said.status == 500 and not said.code:  # not ours: a proxy in front (Serve's, say) lost the gateway
+            return Lost(
+                ChannelError(f"{self.url} lost the gateway behind it", remedy="see the gateway's health")
+            )
+        return said
 
     def _authorised(self) -> dict[str, str]:
         return {} if self._api_key is None else {"Authorization": f"Bearer {self._api_key.reveal().decode()}"}

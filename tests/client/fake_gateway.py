@@ -266,6 +266,18 @@ def loses(error: Exception, *, forgets: bool = False) -> Reaction:
     return react
 
 
+def loses_behind_a_proxy(*, forgets: bool = False) -> Reaction:
+    """As ``loses``, with Ray Serve's proxy in front: it answers 500 in plain text for a replica that died."""
+
+    async def react(gateway: FakeGateway, request: httpx.Request) -> httpx.Response:
+        gateway.infer(request)
+        if forgets:
+            gateway.stored.clear()
+        return httpx.Response(500, text="Internal Server Error")
+
+    return react
+
+
 def sends(change: Callable[[dict[str, Any]], Any]) -> Reaction:
     """An answer changed by the gateway."""
 

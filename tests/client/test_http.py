@@ -19,6 +19,7 @@ from fake_gateway import (  # type: ignore[import-not-found]
     Federation,
     fails,
     loses,
+    loses_behind_a_proxy,
     says,
 )
 
@@ -152,6 +153,15 @@ def test_a_gateway_that_died_with_the_answer_is_asked_anew(client: Make, gateway
     first, second, third = (body["authorisation"]["job"] for body in gateway.posted)
     assert first == second != third  # sent again, refused as replayed, made anew
     assert gateway.computed == 2
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_proxy_that_lost_the_gateway_is_a_lost_connection(
+    client: Make, gateway: FakeGateway, forgets: bool
+) -> None:
+    gateway.react = [loses_behind_a_proxy(forgets=forgets)]
+    assert run(client()).shape == (1, 32)
+    assert gateway.posted[0] == gateway.posted[1] and gateway.computed == 1 + forgets
 
 
 def test_replayed_without_a_lost_connection_is_final(client: Make, gateway: FakeGateway) -> None:
