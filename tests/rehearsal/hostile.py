@@ -41,9 +41,17 @@ class Hostile:
         self.maker, self.url, self.bearer, self.verify, self.accepted = maker, url, bearer, verify, accepted
         self.headers = {"Authorization": f"Bearer {bearer}"}
         self.stranger = SigningKey.generate()
-        self.valid = maker.body()  # never sent as it is
+        self._valid = maker.body()
+        self._made = time.monotonic()
         self.other = maker.body("Another text, of another job.")
         self.random = random.Random(7)
+
+    @property
+    def valid(self) -> Body:
+        """A body that is never sent as it is; a younger one now and then, or "expired" would be all that is said."""
+        if time.monotonic() - self._made > 20:
+            self._valid, self._made = self.maker.body(), time.monotonic()
+        return self._valid
 
     # -- kinds of attack: (name, statuses that may come back, how to send it)
 
