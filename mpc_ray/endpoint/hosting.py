@@ -132,7 +132,8 @@ class Hosting:
                 "RAY_AUTH_TOKEN_PATH": str(token),
                 "RAY_USAGE_STATS_ENABLED": "0",
             }
-            environ.pop("RAY_ADDRESS", None)
+            for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):  # the second would win over the token in the file
+                environ.pop(name, None)
         threads = str(config.threads)
         environ |= {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, MARK: str(folder)}
         settings: dict[str, Any] = {

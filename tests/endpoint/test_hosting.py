@@ -29,7 +29,7 @@ def test_a_host_that_cannot_be_started_is_tried_again(
     tries: list[object] = []
 
     def no_process(*given: Any, **named: Any) -> None:
-        tries.append(given)
+        tries.append(named)
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(subprocess, "Popen", no_process)
@@ -46,6 +46,27 @@ def test_a_host_that_cannot_be_started_is_tried_again(
     assert wait_until(lambda: len(tries) >= 3, 10)
     assert "temporarily unavailable" in made.why and not failed
     made.close()
+
+
+def test_no_other_token_than_its_own_reaches_the_partys_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray prefers RAY_AUTH_TOKEN to a file: the launcher's token would open the party's own cluster."""
+    given: list[dict[str, str]] = []
+
+    def no_process(*_: Any, env: dict[str, str], **named: Any) -> None:
+        given.append(env)
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", no_process)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "ab" * 32)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    slots = slots_at(tmp_path / "s")
+    made = Hosting(PartyConfig(folder=tmp_path, host="ray"), "eu", 0, tmp_path, slots, lambda error: None)
+    assert wait_until(lambda: bool(given), 5)
+    made.close()
+    assert given[0]["RAY_AUTH_MODE"] == "token" and given[0]["RAY_AUTH_TOKEN_PATH"].endswith("/h0/token")
+    assert not {"RAY_AUTH_TOKEN", "RAY_ADDRESS"} & given[0].keys()
 
 
 def test_a_party_whose_temporary_folder_was_removed_ends(tmp_path: Path) -> None:
