@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +11,7 @@ import mpc_ray
 from mpc_ray.channel import Digests, Hello, digest
 from mpc_ray.channel.link import DEFAULT_MAX_BYTES
 from mpc_ray.errors import ConfigError, DeviceError
+from mpc_ray.trust.secret import no_core_dumps
 
 SWITCH_INTERVAL_S = 0.0005  # a busy Python thread would otherwise hold a round up by 5 ms, twice
 
@@ -97,10 +97,9 @@ def check_device(device: str) -> None:
 def prepare_process(settings: PartySettings) -> None:
     """Process-wide settings of a party, once its Executor is imported.
 
-    Core dumps are off, since memory holds shares. An Executor that does without torch is not made to wait
-    for it.
+    Core dumps are off. An Executor that does without torch is not made to wait for it.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    no_core_dumps()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(settings.threads)

@@ -59,7 +59,11 @@ class Port:
             except OSError:  # closed, or out of descriptors: then wait for some to be given back
                 time.sleep(0 if self._closed else 0.1)
                 continue
-            self._taker(sock, f"{address[0]}:{address[1]}")
+            try:
+                self._taker(sock, f"{address[0]}:{address[1]}")
+            except RuntimeError:  # no thread is to be had now: whoever dialled tries again, and so do we
+                sock.close()
+                time.sleep(0.1)
 
 
 class Listener:

@@ -91,6 +91,17 @@ def unpack_from(fill: Fill, max_bytes: int, source: str) -> Message:
     return contents(text_bytes, nbytes, fill, source)
 
 
+def finite(value: object, otherwise: float = 0.0) -> float:
+    """A number in somebody else's header as a float; ``otherwise`` for what is none, or none that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return otherwise
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's whole numbers have no bound
+        return otherwise
+    return number if math.isfinite(number) else otherwise
+
+
 def parts(message: Message, max_bytes: int = DEFAULT_MAX_BYTES) -> list[memoryview]:
     """The bytes of a message as flat views: head, text, one for each tensor; C-contiguous tensors are not copied.
 

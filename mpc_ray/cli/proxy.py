@@ -41,7 +41,9 @@ def proxy(
     from mpc_ray.client.proxy.host import serve
     from mpc_ray.client.settings import ClientSettings
     from mpc_ray.telemetry import logs, traces
+    from mpc_ray.trust.secret import no_core_dumps
 
+    no_core_dumps()  # texts are here in the clear
     settings = ClientSettings.load(config)
     logs.setup("proxy", file=log, level="DEBUG" if debug else "INFO")
     try:

@@ -1,8 +1,9 @@
 """``mpc-ray supervise COMMAND…``: run a service and start it again whenever it dies, where there is no systemd.
 
 The service is a child that ends with this process, however this process ends, so that two never run side by side.
-Not started again: a service that ended by itself with exit code 0, or that was refused its settings or certificates
-at the start (exit codes 2, 3, 6: starting again would not help).
+Not started again: a service that ended by itself with exit code 0, or that was refused its settings, model or device at
+the start (exit codes 2, 3, 6: starting again would not help). One whose certificate is refused is (exit code 5): a new
+one, or the right time, may come.
 """
 
 from __future__ import annotations

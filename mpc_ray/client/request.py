@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mpc_ray.channel.packed import Message, pack, unpack
+from mpc_ray.channel.packed import Message, finite, pack, unpack
 from mpc_ray.client.bundle import Bundle
 from mpc_ray.client.share import Batch, vectors
 from mpc_ray.errors import BadFrame, MpcError, SealError
@@ -188,7 +188,7 @@ def _bytes(index: int, text: object) -> bytes:
 def _timing(said: object) -> dict[str, float]:
     if not isinstance(said, Mapping):
         return {}
-    return {str(k)[:40]: float(v) for k, v in list(said.items())[:32] if isinstance(v, int | float)}
+    return {str(k)[:40]: finite(v) for k, v in list(said.items())[:32] if isinstance(v, int | float)}
 
 
 def _text(data: bytes) -> str:

@@ -23,6 +23,7 @@ from mpc_ray.endpoint.hosting import Hosting
 from mpc_ray.endpoint.jobs import Bounds, Jobs
 from mpc_ray.endpoint.models import Models
 from mpc_ray.endpoint.peers import Peers
+from mpc_ray.endpoint.said import unbroken
 from mpc_ray.endpoint.slots import Slots
 from mpc_ray.endpoint.standing import Standing, Watch
 from mpc_ray.endpoint.triples import Triples
@@ -30,6 +31,7 @@ from mpc_ray.errors import MpcError
 from mpc_ray.telemetry import metrics
 from mpc_ray.trust.folder import open_folder
 from mpc_ray.trust.replay import ReplayJournal, time_ms
+from mpc_ray.trust.secret import no_core_dumps
 
 log = logging.getLogger("mpc_ray.endpoint.front")
 
@@ -44,6 +46,7 @@ class Front:
     """
 
     def __init__(self, config: PartyConfig) -> None:
+        no_core_dumps()
         self.config = config
         self.error: MpcError | None = None
         self.failed = threading.Event()
@@ -172,19 +175,19 @@ class Front:
 
     def _look_at_models(self) -> None:
         while True:
-            self.models.look()
+            with unbroken(log):
+                self.models.look()
             if self._over.wait(LOOK_S):
                 return
 
     def _keep_house(self) -> None:
         swept = 0.0
         while not self._over.wait(LOOK_S):
-            self._watch.look()
+            with unbroken(log):
+                self._watch.look()
             self.jobs.sweep()
             metrics.held("envelopes", self.jobs.held_bytes)
             if time.monotonic() - swept > SWEEP_S:
                 swept = time.monotonic()
-                try:
+                with unbroken(log):
                     self._journal.sweep()
-                except MpcError as error:
-                    log.error("%s", error)

@@ -24,7 +24,7 @@ from mpc_ray.endpoint.budget import Budget
 from mpc_ray.endpoint.config import Limits, Listen
 from mpc_ray.endpoint.dial import endpoint_hello
 from mpc_ray.endpoint.jobs import Jobs
-from mpc_ray.endpoint.said import code_of
+from mpc_ray.endpoint.said import code_of, unbroken
 from mpc_ray.endpoint.standing import Standing
 from mpc_ray.endpoint.triples import Triples
 from mpc_ray.errors import BadFrame, ChannelError, ConfigError, InputError, MpcError
@@ -39,6 +39,7 @@ MAX_PAIRS = 64
 ADMIT_S = 30.0
 MAX_JOBS = 1024
 SLACK_BYTES = 1 << 20
+UNREAD_S = 5.0  # a gateway sends its next command when it has read the last answer: we are not long behind it
 _LONG = frozenset(("open", "run"))
 
 
@@ -95,34 +96,38 @@ class Gateways:
             link.close()
 
     def _accept(self) -> None:
-        """Put the two connections of each gateway's link together by their token."""
         waiting: dict[bytes, tuple[float, Direction, TlsStream, str]] = {}
         while not self._closed:
-            now = time.monotonic()
-            late = [t for t, (since, *_) in waiting.items() if now - since > PAIR_S]
-            for token in (*late, *list(waiting)[: max(0, len(waiting) - MAX_PAIRS)]):
-                if token in waiting:
-                    waiting.pop(token)[2].close()
-            try:
-                arrival = self._reception.take(lambda a: True, now + 1.0)
-                if arrival is None:
-                    continue
-                gateway = self._admitted(arrival)
-                stream = self._reception.welcome(arrival, endpoint_hello(), now + PAIR_S)
-            except ChannelError as error:
-                if not self._closed:
-                    log.warning("a gateway was turned away: %s", error)
-                continue
-            token, direction = arrival.greeting.token, arrival.greeting.direction
-            first = waiting.pop(token, None)
-            if first is None or first[1] is direction or first[3] != gateway:
-                if first is not None:
-                    first[2].close()
-                waiting[token] = (now, direction, stream, gateway)
-                continue
-            self._begin({direction: stream, first[1]: first[2]}, gateway)
+            with unbroken(log):
+                self._pair(waiting)
         for _, _, stream, _ in waiting.values():
             stream.close()
+
+    def _pair(self, waiting: dict[bytes, tuple[float, Direction, TlsStream, str]]) -> None:
+        """Put the two connections of each gateway's link together by their token: one turn, a second at most."""
+        now = time.monotonic()
+        late = [t for t, (since, *_) in waiting.items() if now - since > PAIR_S]
+        for token in (*late, *list(waiting)[: max(0, len(waiting) - MAX_PAIRS)]):
+            if token in waiting:
+                waiting.pop(token)[2].close()
+        try:
+            arrival = self._reception.take(lambda a: True, now + 1.0)
+            if arrival is None:
+                return
+            gateway = self._admitted(arrival)
+            stream = self._reception.welcome(arrival, endpoint_hello(), now + PAIR_S)
+        except ChannelError as error:
+            if not self._closed:
+                log.warning("a gateway was turned away: %s", error)
+            return
+        token, direction = arrival.greeting.token, arrival.greeting.direction
+        first = waiting.pop(token, None)
+        if first is None or first[1] is direction or first[3] != gateway:
+            if first is not None:
+                first[2].close()
+            waiting[token] = (now, direction, stream, gateway)
+            return
+        self._begin({direction: stream, first[1]: first[2]}, gateway)
 
     def _admitted(self, arrival: Arrival) -> str:
         """``gateway/NAME``, if the directory has it. The certificate's name alone would let a removed one in."""
@@ -171,11 +176,12 @@ class Gateways:
         try:
             while True:
                 message = link.receive(None)
-                if not busy.acquire(blocking=False):
+                if not busy.acquire(timeout=UNREAD_S):
                     log.warning("%s sent a command before the last was answered", gateway)
                     return
                 if message.header.get("cmd") in _LONG:
-                    work = (link, gateway, message, busy)
+                    # No tensors belong to it: the budget must not be given back for memory that is still held.
+                    work = (link, gateway, Message(message.header), busy)
                     threading.Thread(target=self._work, args=work, name="command", daemon=True).start()
                 else:
                     self._work(link, gateway, message, busy)
@@ -196,12 +202,14 @@ class Gateways:
 
     def _work(self, link: Link, gateway: str, message: Message, busy: threading.Lock) -> None:
         answer = self._answer(link, gateway, message)
-        busy.release()  # before it is sent: the next command may follow its arrival at once
-        with contextlib.suppress(ChannelError):  # it left: the thread that receives says so
-            try:
-                link.send(answer)
-            except InputError as error:  # larger than a link carries
-                link.send(Message(failure(error)))
+        try:
+            with contextlib.suppress(ChannelError):  # it left: the thread that receives says so
+                try:
+                    link.send(answer)
+                except InputError as error:  # larger than a link carries
+                    link.send(Message(failure(error)))
+        finally:
+            busy.release()  # not before: a gateway that reads no answers would get a thread for each command
 
     def _answer(self, link: Link, gateway: str, message: Message) -> Message:
         header: Mapping[str, Any] = message.header

@@ -25,7 +25,7 @@ from mpc_ray.endpoint.config import PartyConfig
 from mpc_ray.endpoint.ray_host import make_token
 from mpc_ray.endpoint.slots import Slots
 from mpc_ray.endpoint.sweep import MARK, sweep
-from mpc_ray.errors import ConfigError, DeviceError, MpcError
+from mpc_ray.errors import ChannelError, ConfigError, DeviceError, MpcError
 
 log = logging.getLogger("mpc_ray.endpoint.hosting")
 
@@ -96,6 +96,8 @@ class Hosting:
             folder = self._home / f"h{self._count}"
             self._count += 1
             try:
+                if self._homeless():
+                    return
                 self._one(folder)
             except (ConfigError, DeviceError) as error:
                 if not self._over.is_set():
@@ -104,6 +106,9 @@ class Hosting:
             except MpcError as error:
                 self.why = error.cause
                 log.error("the host of the slots: %s", error)
+            except Exception as error:  # no room for its folder, no process to be had: that may pass
+                self.why = f"its host could not be started: {_reason(error)}"
+                log.exception("the host of the slots: %s", _reason(error))
             finally:
                 self.said = ""
                 self._slots.drop_all()
@@ -127,7 +132,8 @@ class Hosting:
                 "RAY_AUTH_TOKEN_PATH": str(token),
                 "RAY_USAGE_STATS_ENABLED": "0",
             }
-            environ.pop("RAY_ADDRESS", None)
+            for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):  # the second would win over the token in the file
+                environ.pop(name, None)
         threads = str(config.threads)
         environ |= {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, MARK: str(folder)}
         settings: dict[str, Any] = {
@@ -185,11 +191,23 @@ class Hosting:
             child.wait(timeout=8)
 
     def _start_slot(self) -> None:
-        if self._over.is_set() or not self.said:
+        if self._over.is_set() or not self.said or self._homeless():
             return
         name = self._slots.expect()
         self._started[name] = time.monotonic()
         self._tell({"do": "start", "slot": name})
+
+    def _homeless(self) -> bool:
+        """Whether the slots' socket is gone, which only a new front makes again: then this one ends."""
+        gone = not self._over.is_set() and not self._slots.path.exists()
+        if gone:
+            self._fatal(
+                ChannelError(
+                    f"the party's temporary folder {self._home} was removed",
+                    remedy="start the party again, and keep what cleans temporary files up away from it",
+                )
+            )
+        return gone
 
     def _tell(self, content: dict[str, Any]) -> None:
         child = self._child
@@ -198,3 +216,7 @@ class Hosting:
         with self._writing, contextlib.suppress(OSError, ValueError):  # it has ended: its reader knows
             child.stdin.write(json.dumps(content) + "\n")
             child.stdin.flush()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -11,7 +11,7 @@ from typing import Any
 from mpc_ray.channel.packed import Message
 from mpc_ray.endpoint.said import coded
 from mpc_ray.endpoint.store import SUFFIX, ModelInfo, ModelStore
-from mpc_ray.errors import ModelError, MpcError, Unavailable
+from mpc_ray.errors import ModelError, Unavailable
 from mpc_ray.models.plan import EncoderPlan
 from mpc_ray.models.public import tables_of
 from mpc_ray.models.record import from_record
@@ -64,7 +64,7 @@ class Models:
                 try:
                     self._known[name] = self._read(name)
                     log.info("model %s is ready to be loaded", name)
-                except MpcError as error:
+                except Exception as error:  # noqa: BLE001 - somebody else's file: it concerns its own model alone
                     self._known.pop(name, None)
                     log.error("model %s is not offered: %s", name, error)
             self._stamps = found

@@ -22,9 +22,11 @@ from mpc_ray.channel import Digests, Hello, Link, Message, digest
 from mpc_ray.channel.dial import dial
 from mpc_ray.channel.hello import PREAMBLE_BYTES, Answer, Direction, Greeting, Kind, preamble, session_of
 from mpc_ray.channel.listener import Port
+from mpc_ray.channel.packed import finite
 from mpc_ray.channel.reception import Arrival, Reception, shutdown
 from mpc_ray.channel.tls import TlsStream
 from mpc_ray.endpoint.dial import address_of
+from mpc_ray.endpoint.said import unbroken
 from mpc_ray.endpoint.slots import Slots
 from mpc_ray.endpoint.standing import Standing
 from mpc_ray.errors import CertificateError, ChannelError, HelloMismatch, MpcError, PeerLost
@@ -184,45 +186,48 @@ class Peers:
     def _welcome(self) -> None:
         waiting: dict[tuple[int, bytes], tuple[float, Direction, TlsStream]] = {}
         while not self._over.is_set():
-            now = time.monotonic()
-            for key in [key for key, (since, _, _) in waiting.items() if now - since > PREAMBLE_S]:
-                waiting.pop(key)[2].close()
-            try:
-                arrival = self._reception.take(lambda a: True, now + 1.0)
-                if arrival is None:
-                    continue
-                stream = self._let_in(arrival, now + PREAMBLE_S)
-            except ChannelError as error:
-                if not self._over.is_set():
-                    log.warning("a peer was turned away: %s", error)
-                continue
-            greeting = arrival.greeting
-            key = (greeting.index, greeting.token)
-            first = waiting.pop(key, None)
-            if first is None or first[1] is greeting.direction or len(waiting) >= MAX_GREETERS:
-                if first is not None:
-                    first[2].close()
-                waiting[key] = (now, greeting.direction, stream)
-                continue
-            both = {greeting.direction: stream, first[1]: first[2]}
-            link = Link(
-                greeting.peer,
-                both[Direction.DIALLER_RECEIVES],
-                both[Direction.DIALLER_SENDS],
-                max_bytes=MAX_BYTES,
-            )
-            with self._lock:
-                full = len(self._links) >= MAX_GREETERS
-                if not full:
-                    self._links.add(link)
-            if full:
-                link.close()
-                continue
-            threading.Thread(
-                target=self._listen, args=(link, *key), name=f"{greeting.peer}", daemon=True
-            ).start()
+            with unbroken(log):
+                self._pair(waiting)
         for _, _, stream in waiting.values():
             stream.close()
+
+    def _pair(self, waiting: dict[tuple[int, bytes], tuple[float, Direction, TlsStream]]) -> None:
+        """Put the two connections of each front together by their token: one turn, a second at most."""
+        now = time.monotonic()
+        for key in [key for key, (since, _, _) in waiting.items() if now - since > PREAMBLE_S]:
+            waiting.pop(key)[2].close()
+        try:
+            arrival = self._reception.take(lambda a: True, now + 1.0)
+            if arrival is None:
+                return
+            stream = self._let_in(arrival, now + PREAMBLE_S)
+        except ChannelError as error:
+            if not self._over.is_set():
+                log.warning("a peer was turned away: %s", error)
+            return
+        greeting = arrival.greeting
+        key = (greeting.index, greeting.token)
+        first = waiting.pop(key, None)
+        if first is None or first[1] is greeting.direction or len(waiting) >= MAX_GREETERS:
+            if first is not None:
+                first[2].close()
+            waiting[key] = (now, greeting.direction, stream)
+            return
+        both = {greeting.direction: stream, first[1]: first[2]}
+        link = Link(
+            greeting.peer,
+            both[Direction.DIALLER_RECEIVES],
+            both[Direction.DIALLER_SENDS],
+            max_bytes=MAX_BYTES,
+        )
+        with self._lock:
+            full = len(self._links) >= MAX_GREETERS
+            if not full:
+                self._links.add(link)
+        if full:
+            link.close()
+            return
+        threading.Thread(target=self._listen, args=(link, *key), name=f"{greeting.peer}", daemon=True).start()
 
     def _let_in(self, arrival: Arrival, end: float) -> TlsStream:
         """Welcome a front, unless its party is here already, under another process."""
@@ -283,6 +288,8 @@ class Peers:
                 hopeless = isinstance(error, CertificateError | HelloMismatch)
                 if self.strict and (hopeless or time.monotonic() - taken_since > TWICE_S):
                     self._fatal(error)
+            except Exception as error:  # a fault of ours: this party is not dialled for the last time
+                log.exception("%s while talking with party %d", type(error).__name__, index)
             self._over.wait(pause)
             pause = min(2 * pause, 2 * EVERY_S)
 
@@ -292,7 +299,7 @@ class Peers:
             began = time_ms()
             link.send(Message(self._all_said()))
             said = link.receive(STALE_S).header
-            skew = _number(said.get("time_ms")) - (began + time_ms()) / 2
+            skew = finite(said.get("time_ms")) - (began + time_ms()) / 2
             before = self._peers[index]
             peer = Peer(index, time.monotonic(), "", skew / 1000, said)
             self._peers[index] = peer
@@ -370,7 +377,3 @@ def _skew(peer: Peer) -> str:
     hours = abs(peer.skew_s) / 3600
     size = f"{hours:.1f} h" if hours >= 1 else f"{abs(peer.skew_s):.0f} s"
     return f"its clock is {size} {way} ours"
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan

@@ -20,7 +20,7 @@ from typing import Any
 from mpc_ray.channel import Link, Message
 from mpc_ray.channel.sockets import Packets, packet_listener, pair, socket_link
 from mpc_ray.commands import error_of
-from mpc_ray.endpoint.said import coded
+from mpc_ray.endpoint.said import coded, unbroken
 from mpc_ray.errors import BadFrame, ChannelError, PeerLost, Unavailable
 
 log = logging.getLogger("mpc_ray.endpoint.slots")
@@ -189,7 +189,8 @@ class Slots:
             except OSError:
                 time.sleep(0 if self._closed else 0.1)
                 continue
-            threading.Thread(target=self._introduce, args=(sock,), name="slot", daemon=True).start()
+            with unbroken(log):
+                threading.Thread(target=self._introduce, args=(sock,), name="slot", daemon=True).start()
 
     def _introduce(self, sock: socket.socket) -> None:
         control = Packets(sock)

@@ -89,15 +89,12 @@ class Triples:
                 raise _aborted()
             with traces.span("open", parent, set=self._set, party=self._me, triple=triple.id):
                 self._meet(triple, timeout_s)
-                for model in sorted(models):  # all three in the same order
+                for model in sorted(set(models)):  # all three in the same order, each once
                     self._load(triple, model, max(1.0, min(LOAD_S, end - time.monotonic())))
         except Exception as error:  # noqa: BLE001 - raised anew
             self._give_up(triple, code_of(error))
             raise self._reason(triple, error) from None
-        with self._lock:
-            triple.busy = False
-        if triple.aborted:  # meanwhile: its link has closed
-            self._give_up(triple, "aborted")
+        if not self._rest(triple):
             raise _aborted()
         metrics.stage("open", time.monotonic() - began, set=self._set)
 
@@ -109,8 +106,7 @@ class Triples:
         try:
             held = self._jobs.take(ids, attempt, gateway, lambda job: _fits(triple, job))
         except BaseException:
-            with self._lock:
-                triple.busy = False
+            self._rest(triple)
             raise
         done = True
         try:
@@ -140,8 +136,7 @@ class Triples:
             self._jobs.finished(ids, done=done)
         cost = {key: answer.header.get(key) for key in ("rounds", "bytes_sent", "seconds")}
         self._count(held, cost)
-        with self._lock:
-            triple.busy = False
+        self._rest(triple)
         worn = answer.header.get("worn") is True
         return Message({"ok": True, "jobs": list(ids), **cost, "worn": worn}, tensors)
 
@@ -271,6 +266,17 @@ class Triples:
                 raise coded(InputError("this triple is at work", remedy="wait for its answer"), "busy")
             triple.busy = True
         return triple
+
+    def _rest(self, triple: Triple) -> bool:
+        """A command has ended: the triple waits for the next. False, and it is given up, if it was aborted meanwhile,
+        or its link has closed: nobody else would free its slot.
+        """
+        with self._lock:
+            triple.busy = False
+            aborted = triple.aborted
+        if aborted:
+            self._give_up(triple, "aborted")
+        return not aborted
 
     def _end_well(self, triple: Triple) -> None:
         with self._lock:

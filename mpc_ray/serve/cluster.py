@@ -112,12 +112,14 @@ def _authenticate(token: Path) -> None:
         # No event of every request in the head's memory: 100,000 of them, texts of exceptions among them.
         "RAY_task_events_report_interval_ms": "0",
     }
-    if "ray" in sys.modules and any(os.environ.get(name) != value for name, value in wanted.items()):
+    differs = "RAY_AUTH_TOKEN" in os.environ or any(os.environ.get(k) != v for k, v in wanted.items())
+    if "ray" in sys.modules and differs:
         raise ConfigError(
             "Ray was imported before its token was named",
             remedy="let mpc-ray gateway be the first to import it",
         )
     os.environ |= wanted
+    os.environ.pop("RAY_AUTH_TOKEN", None)  # Ray would take it in place of the token in the file
 
 
 @contextlib.contextmanager

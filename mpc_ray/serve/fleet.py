@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mpc_ray.channel.link import Message
+from mpc_ray.channel.packed import finite
 from mpc_ray.errors import MpcError
 from mpc_ray.serve.links import Front
 from mpc_ray.telemetry import metrics
@@ -152,7 +152,6 @@ def read_status(party: int, set_name: str, header: Mapping[str, Any]) -> PartySt
     waiting = header.get("waiting")
     reasons = [str(reason)[:200] for reason in waiting] if isinstance(waiting, list) else []
     ready = header.get("ready") is True
-    ends = header.get("certificate_not_after")
     slots = header.get("slots")
     free = slots.get("free") if isinstance(slots, dict) else None
     known: dict[str, Mapping[str, Any]] = {}
@@ -168,7 +167,7 @@ def read_status(party: int, set_name: str, header: Mapping[str, Any]) -> PartySt
         party,
         ready,
         _text(header, "version"),
-        float(ends) if isinstance(ends, int | float) and math.isfinite(ends) else 0.0,
+        finite(header.get("certificate_not_after")),
         _text(header, "instance"),
         0,
         "" if ready else "not ready: " + ("; ".join(reasons[:3]) or "it does not say why"),

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mpc_ray.channel.link import JSON, Message
+from mpc_ray.channel.packed import finite
 from mpc_ray.errors import BadFrame, ChannelError, MpcError, PeerLost, Unavailable
 from mpc_ray.serve.interface import Three
 from mpc_ray.serve.links import Front
@@ -208,8 +209,7 @@ def _joined(jobs: Sequence[str], answers: Sequence[Message]) -> Ran:
         threes.append((a, b, c))
 
     def most(name: str) -> float:
-        values = [answer.header.get(name) for answer in answers]
-        return max(float(value) if isinstance(value, int | float) else 0.0 for value in values)
+        return max(0.0, *(finite(answer.header.get(name)) for answer in answers))
 
     worn = any(answer.header.get("worn") is True for answer in answers)
     return Ran(tuple(threes), int(most("rounds")), int(most("bytes_sent")), most("seconds"), worn)

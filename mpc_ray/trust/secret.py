@@ -1,4 +1,4 @@
-"""Bytes that cannot be printed, formatted, pickled or copied by accident."""
+"""Bytes that cannot be printed, formatted, pickled or copied by accident, and memory that no crash writes to a file."""
 
 from __future__ import annotations
 
@@ -39,3 +39,10 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a secret is neither pickled nor copied: pass the bytes on purpose, by reveal()")
+
+
+def no_core_dumps() -> None:
+    """From now on neither this process's memory nor its children's is written to a file when one of them crashes."""
+    import resource  # not where the client alone may run (Windows)
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

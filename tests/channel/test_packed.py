@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mpc_ray.channel import Message, local_link, pack, unpack
-from mpc_ray.channel.packed import DTYPES, HEAD_BYTES, unpack_from
+from mpc_ray.channel.packed import DTYPES, HEAD_BYTES, finite, unpack_from
 from mpc_ray.errors import BadFrame, InputError
 
 ARRAYS = hnp.arrays(
@@ -129,3 +129,9 @@ def test_every_cut_of_a_message_is_refused() -> None:
 def test_what_cannot_be_packed_is_refused(message: Message, word: str) -> None:
     with pytest.raises(InputError, match=word):
         pack(message, 100)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "1", None, [1]])
+def test_what_is_no_number_counts_as_none(value: object) -> None:
+    assert finite(value) == 0.0 and finite(value, -1.0) == -1.0
+    assert finite(3) == 3.0 and finite(-0.5) == -0.5

@@ -22,3 +22,5 @@ def test_a_status_that_makes_no_sense_is_not_ready() -> None:
     odd = {"party": 0, "set": "eu", "ready": True, "models": [3, {"name": 4}], "certificate_not_after": "x"}
     state = read_status(0, "eu", odd)
     assert state.ready and state.models == {} and state.certificate_not_after == 0
+    for ends in (10**400, float("nan"), float("inf"), True, None):  # what JSON can say and no clock shows
+        assert read_status(0, "eu", odd | {"certificate_not_after": ends}).certificate_not_after == 0

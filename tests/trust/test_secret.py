@@ -7,11 +7,12 @@ import dataclasses
 import json
 import logging
 import pickle
+import resource
 import traceback
 
 import pytest
 
-from mpc_ray.trust.secret import Secret
+from mpc_ray.trust.secret import Secret, no_core_dumps
 
 VALUE = b"canary-canary-canary-canary-key!"
 
@@ -65,3 +66,12 @@ def test_equality_and_revelation() -> None:
     assert Secret(VALUE).reveal() == VALUE and len(Secret(VALUE)) == 32
     with pytest.raises(TypeError):
         hash(Secret(VALUE))
+
+
+def test_no_core_dumps() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    try:
+        no_core_dumps()
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)

@@ -1,0 +1,115 @@
+"""The gateway port against a gateway that does not read, and against faults of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from cluster import wait_until  # type: ignore[import-not-found]
+from federation import Federation  # type: ignore[import-not-found]
+
+from mpc_ray.channel import Link, Message
+from mpc_ray.endpoint import gateways as gateways_module
+from mpc_ray.endpoint.config import Limits, Listen
+from mpc_ray.endpoint.dial import ask, dial_endpoint
+from mpc_ray.endpoint.gateways import Gateways
+from mpc_ray.endpoint.standing import read
+from mpc_ray.errors import ChannelError
+
+RUN = {"cmd": "run", "triple": "ab" * 16, "jobs": ["x"], "attempt": 0}
+
+
+class FakeFront:
+    """Answers ``run`` at once with ``nbytes``; ``left`` remembers links that ended."""
+
+    def __init__(self) -> None:
+        self.nbytes = 4
+        self.left: list[object] = []
+        self.jobs: Any = None
+        self.triples: Any = self
+
+    def status(self) -> dict[str, Any]:
+        return {"ok": True}
+
+    def run(self, *_: Any) -> Message:
+        return Message({"ok": True}, {"answer": np.zeros(self.nbytes, np.uint8)})
+
+
+@pytest.fixture
+def front() -> FakeFront:
+    made = FakeFront()
+    made.triples = type("Triples", (), {"run": made.run, "left": made.left.append})()
+    return made
+
+
+@pytest.fixture
+def gateways(federation: Federation, front: FakeFront) -> Iterator[Gateways]:
+    made = Gateways(Listen(host="127.0.0.1", port=0), Limits(), read(federation.parties[0].path), front)
+    yield made
+    made.close()
+
+
+def dialled(federation: Federation, gateways: Gateways) -> Link:
+    record = replace(federation.records[0], gateway="{}:{}".format(*gateways.address))
+    return dial_endpoint(record, federation.gateway.identity, federation=federation.directory.federation)
+
+
+def commands() -> int:
+    return sum(thread.name == "command" for thread in threading.enumerate())
+
+
+def test_commands_follow_each_other_at_once(federation: Federation, gateways: Gateways) -> None:
+    link = dialled(federation, gateways)
+    for number in range(40):
+        ask(link, Message(dict(RUN) if number % 2 else {"cmd": "status"}), 5)
+    link.close()
+
+
+def test_a_gateway_that_reads_no_answers_gets_one_thread(
+    federation: Federation, gateways: Gateways, front: FakeFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateways_module, "UNREAD_S", 0.5)
+    front.nbytes = 32 << 20  # more than the kernel holds for us
+    link = dialled(federation, gateways)
+    most, sent = 0, 0
+    with contextlib.suppress(ChannelError):  # hung up on
+        while sent < 60:
+            link.send(Message(dict(RUN)))
+            sent += 1
+            time.sleep(0.1)
+            most = max(most, commands())
+    assert most == 1 and sent < 60
+    assert wait_until(lambda: len(front.left) == 1 and not commands(), 5)
+    other = dialled(federation, gateways)
+    assert ask(other, Message({"cmd": "status"}), 5).header["ok"] is True
+    other.close()
+
+
+def test_a_fault_of_ours_does_not_close_the_port(
+    federation: Federation,
+    gateways: Gateways,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole, faults = gateways._begin, [RuntimeError("can't start new thread")]
+
+    def begin(*given: Any) -> None:
+        if faults:
+            raise faults.pop()
+        whole(*given)
+
+    monkeypatch.setattr(gateways, "_begin", begin)
+    with caplog.at_level(logging.ERROR):
+        first = dialled(federation, gateways)
+        assert wait_until(lambda: "RuntimeError" in caplog.text, 5)
+    second = dialled(federation, gateways)
+    assert ask(second, Message({"cmd": "status"}), 5).header["ok"] is True
+    first.close()
+    second.close()
