@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ from typing import Self
 
 import yaml
 
+from mpc_ray.bench.ports import free_ports
 from mpc_ray.bench.relay import Relay
 from mpc_ray.channel.interface import Address
 from mpc_ray.endpoint.store import ModelStore
@@ -153,7 +153,7 @@ def make_operators(model: Prepared, places: Mapping[str, Place], *, name: str = 
     root = Path(tempfile.mkdtemp(prefix="mr-", dir=base if len(base) < 32 else "/tmp"))
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, root, ignore_errors=True)
-        ports = iter(_free_ports(6 * len(places)))
+        ports = iter(free_ports(6 * len(places), HOST))
         parties, requests = [], []
         relays: dict[tuple[str, int, str], Relay] = {}
         undo.callback(_close, relays)
@@ -205,13 +205,6 @@ def make_operators(model: Prepared, places: Mapping[str, Place], *, name: str = 
 def _close(relays: dict[tuple[str, int, str], Relay]) -> None:
     while relays:
         relays.popitem()[1].close()
-
-
-def _free_ports(count: int) -> Sequence[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
-        return [server.getsockname()[1] for server in servers]
 
 
 def _text(address: Address) -> str:

@@ -24,6 +24,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mpc_ray.bench.ports import free_ports
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 MOVED = {
@@ -136,9 +138,7 @@ def _gone_is_fine() -> Iterator[None]:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def need(*programs: str) -> None:
@@ -156,7 +156,7 @@ def machine() -> Iterator[Machine]:
     """A machine that listens for ssh. Afterwards nothing of it runs, and its folder is gone."""
     need("sshd", "ssh", "ssh-keygen", "rsync")
     folder = Path(tempfile.mkdtemp(prefix="mpcup", dir="/tmp"))
-    made = Machine(folder, free_port(), free_port())
+    made = Machine(folder, *free_ports(2))
     try:
         _furnish(made)
         with (folder / "ssh" / "log").open("w") as log:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mpc_ray.bench.ports import free_ports as some_ports
 from mpc_ray.endpoint.store import ModelStore
 from mpc_ray.models.export import export_encoder
 from mpc_ray.models.load import load_bert
@@ -106,10 +105,6 @@ def share_tiny(root: Path, federation: FederationFolders, name: str = "tiny") ->
 
 def free_ports(sets: Sequence[str]) -> dict[tuple[str, int], tuple[int, int, int]]:
     """(peer, gateway, metrics) of every party: ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        places = [(set_name, index) for set_name in sets for index in range(3)]
-        servers = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3 * len(places))
-        ]
-        numbers = iter([server.getsockname()[1] for server in servers])
-        return {place: (next(numbers), next(numbers), next(numbers)) for place in places}
+    places = [(set_name, index) for set_name in sets for index in range(3)]
+    numbers = iter(some_ports(3 * len(places)))
+    return {place: (next(numbers), next(numbers), next(numbers)) for place in places}

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from typing import Any
 
 import psutil
 import yaml
+
+from mpc_ray.bench.ports import free_ports
 
 OPERATORS = (("alpha", "us-east-1", "US"), ("beta", "eu-west-1", "IE"), ("gamma", "ap-northeast-1", "JP"))
 SET = "world"
@@ -50,7 +51,7 @@ class World:
         self.ports = dict(
             zip(
                 (*(f"{o}-{k}" for o, _, _ in OPERATORS for k in ("peer", "gateway")), "https", "proxy"),
-                _ports(8),
+                free_ports(8),
                 strict=True,
             )
         )
@@ -179,12 +180,3 @@ def _cmdline(process: psutil.Process) -> list[str]:
         return process.cmdline() or [process.name()]
     except psutil.Error:
         return ["ended"]
-
-
-def _ports(count: int) -> list[int]:
-    """Free ports of the loopback; held together while chosen, so that they differ."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in held]
-    for s in held:
-        s.close()
-    return ports

@@ -10,7 +10,6 @@ import collections
 import contextlib
 import json
 import secrets
-import socket
 import ssl
 import sys
 import time
@@ -21,16 +20,11 @@ import httpx
 import psutil
 from gateways import Federation, api_key, body, federation, public_certificate
 
+from mpc_ray.bench.ports import free_ports
 from mpc_ray.serve.cluster import joined
 from mpc_ray.serve.config import RaySettings
 
 LEADER = "scripted:leader"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Caller:
@@ -188,7 +182,7 @@ def main(root: Path) -> None:
 
         from mpc_ray.serve.deployments import Arguments, build
 
-        port = free_port()
+        (port,) = free_ports(1)
         serve.start(
             proxy_location="HeadOnly",
             http_options={

@@ -32,8 +32,7 @@ from mpc_ray.serve.config import GatewayConfig, SetSettings
 from mpc_ray.serve.interface import Job
 from mpc_ray.serve.onecluster import leader
 root = Path(os.environ["TMPDIR"])
-low = iter(range(20000 + os.getpid() % 8000, 32000, 3))  # Ray takes ports from where free ones come from
-ports = {party: tuple(next(low) for _ in some) for party, some in free_ports(("eu",)).items()}
+ports = free_ports(("eu",))
 federation = make_federation(root, ("eu",), ports)
 bert, bundle = share_tiny(root, federation)
 three = Three(root, federation, ports, {}, bert, bundle)
