@@ -44,7 +44,7 @@ demo: $(STAMP) ## Embed sentences on three local Ray parties and write a report
 	@$(BIN)/mpc-ray demo $(ARGS)
 
 test: $(STAMP) ## Run the tests
-	@$(PYTEST) -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 rehearsal: $(STAMP) ## Three operators, gateway, proxy and clients on this machine, then attacks and kills
 	@$(BIN)/python tests/rehearsal/run.py $(ARGS)

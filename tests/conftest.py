@@ -7,13 +7,37 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from federation import Federation
+
+# Files that start Ray clusters. Two that start at once take each other's ports, so one worker runs them all in turn.
+STARTS_RAY = frozenset(
+    f"tests/{name}.py"
+    for name in (
+        "cli/test_demo", "cli/test_main", "clusters/test_up_aws", "clusters/test_up_local", "dispatch/test_router",
+        "endpoint/test_ray", "serve/test_onecluster", "serve/test_serve", "session/test_ray", "test_examples",
+        "test_readme",
+    )
+)  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file at a time to each worker, and all that start Ray as if they were one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneRayAtATime(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "Ray" if file in STARTS_RAY else file
+
+    return OneRayAtATime(config, log) if config.getvalue("dist") == "loadfile" else None
+
 
 # Before any test imports ray: it reads these once.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -60,7 +84,9 @@ def federation(tmp_path: Path) -> Federation:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` where PyTorch sees no CUDA device."""
+    """Skip tests marked `gpu` where PyTorch sees no CUDA device. Ray's come first: they take as long as half of the
+    rest, and mostly wait."""
+    items.sort(key=lambda item: item.nodeid.split("::", 1)[0] not in STARTS_RAY)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
