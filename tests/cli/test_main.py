@@ -176,6 +176,8 @@ def test_a_signal_ends_the_parties_and_the_program(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What runs in the background of a shell ignores Ctrl-C, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert child.stderr is not None
     assert "starting three parties" in child.stderr.readline()

@@ -215,10 +215,10 @@ def test_over_mutual_tls_with_a_party_that_is_started_again(tmp_path: Path) -> N
     def accept(listener: Listener, times: int) -> None:
         for _ in range(times):
             link = listener.accept_client(SESSION, 5.0)
+            links.append(link)
             threading.Thread(
                 target=echo, args=(link, lambda message: Message({"echo": message.header["n"]})), daemon=True
             ).start()
-            links.append(link)
 
     links: list[Link] = []
     listener = Listener(1, identities["party-1"])
