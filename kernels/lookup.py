@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mpc_ray.errors import InputError
+from mpc_ray.errors import DeviceError, InputError
 
 from . import lookup_tile
-from .checks import expect, on_cpu
+from .checks import expect
 from .compiled import has
+from .cuda import lookup as cuda
+from .device import on_cuda
 
 Tensor = torch.Tensor
 SMALLEST, LARGEST = 3, 16
@@ -29,12 +31,14 @@ ROWS_AT_ONCE = 4096  # their running sums (128 KB at most) stay in the second-le
 class PreparedTables:
     """K tables over the domain 2^n, prepared once for many look-ups.
 
-    ``sums`` holds the subset sums of up to 4 tables each (32 bytes a coefficient); empty where the body is "plain".
+    ``sums`` holds the subset sums of up to 4 tables each (32 bytes a coefficient); empty where the body is "plain". For
+    the CUDA body it is one tensor, of all tables.
     """
 
     n: int
     tables: Tensor
     sums: tuple[Tensor, ...]
+    cuda: bool = False
 
     @property
     def count(self) -> int:
@@ -88,7 +92,6 @@ def deal_one_hot(e0: Tensor, position: Tensor, out: Tensor | None = None) -> tup
     sum_j (e0[j] - e1[j]) T[j] = sign * T[position]. e0 must be uniform and unknown to the receiver of e1.
     ``out`` receives e1 and may be e0 itself.
     """
-    on_cpu("lookup.deal_one_hot", e0, position)
     expect("lookup.deal_one_hot", "e0", e0, torch.uint8, (None, None))
     expect("lookup.deal_one_hot", "position", position, torch.int64, (len(e0),))
     domain_log("lookup.deal_one_hot", 8 * e0.shape[1])
@@ -98,6 +101,10 @@ def deal_one_hot(e0: Tensor, position: Tensor, out: Tensor | None = None) -> tup
         expect("lookup.deal_one_hot", "out", out, torch.uint8, tuple(e0.shape))
         if out.data_ptr() != e0.data_ptr():
             out.copy_(e0)
+    if on_cuda("lookup.deal_one_hot", out, position):
+        flipped = out if out.is_contiguous() else out.contiguous()
+        sign = cuda.deal_one_hot(flipped, position.contiguous())
+        return out if flipped is out else out.copy_(flipped), sign
     sign = torch.empty(len(e0), dtype=torch.int64)
     lookup_tile.flip(out.numpy(), position.contiguous().numpy(), sign.numpy())
     return out, sign
@@ -105,10 +112,11 @@ def deal_one_hot(e0: Tensor, position: Tensor, out: Tensor | None = None) -> tup
 
 def prepare(tables: Tensor) -> PreparedTables:
     """tables int64[K, 2^n], n from 3 to 16 -> PreparedTables. 32 bytes a coefficient; 15 ms for 2 tables of 2^16."""
-    on_cpu("lookup.prepare", tables)
     expect("lookup.prepare", "tables", tables, torch.int64, (None, None))
     n = domain_log("lookup.prepare", tables.shape[1])
     kept = tables.contiguous().clone()
+    if on_cuda("lookup.prepare", tables):
+        return PreparedTables(n, kept, (cuda.prepare(kept, n),), True)
     if body() == "plain":
         return PreparedTables(n, kept, ())
     most = lookup_tile.MOST_TABLES
@@ -123,9 +131,14 @@ def lookup_sums(bits: Tensor, c: Tensor, prepared: PreparedTables) -> Tensor:
 
     Groups of rows with their own tables: one call a group, each with its prepared tables.
     """
-    on_cpu("lookup.lookup_sums", bits, c)
     expect("lookup.lookup_sums", "bits", bits, torch.uint8, (None, 1 << (prepared.n - 3)))
     expect("lookup.lookup_sums", "c", c, torch.int64, (len(bits),))
+    if on_cuda("lookup.lookup_sums", bits, c, prepared.tables) != prepared.cuda:
+        raise DeviceError("kernel lookup.lookup_sums: tables prepared for another body", remedy="prepare them again")
+    if prepared.cuda:
+        rows = bits.contiguous()
+        rows = rows if rows.data_ptr() % 8 == 0 else rows.clone()
+        return cuda.lookup_sums(rows, c.contiguous(), prepared.sums[0], prepared.n)
     out = torch.empty((len(bits), prepared.count), dtype=torch.int64)
     by = c.contiguous().numpy()
     if not prepared.sums:
