@@ -8,15 +8,17 @@ is found once a process by running each on one small product; ``body()`` says wh
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from time import perf_counter
 
+import numpy as np
 import torch
 
 from mpc_ray.errors import InputError
 
-from . import ring_pack, ring_tile
+from . import memory, ring_pack, ring_tile
 from .checks import expect, in_range, on_cpu, wrap
 from .compiled import has
 
@@ -28,7 +30,7 @@ BODIES = {"mullq": ring_pack.MULLQ, "ifma": ring_pack.IFMA}
 class PackedMatrix:
     """A right-hand side B (inner, columns) laid out once for many products.
 
-    ``data`` holds the panels of body ``form`` (8 bytes an element, 12 for "ifma"), or B itself for "torch".
+    ``data`` holds panels for body ``form``, or B itself for "torch": 8 bytes an element.
     """
 
     inner: int
@@ -85,12 +87,31 @@ def pack_for(b: Tensor, form: str) -> PackedMatrix:
     """As ``pack``, for a body by name (one of ``bodies()``)."""
     on_cpu("ring.pack", b)
     expect("ring.pack", "b", b, torch.int64, (None, None))
-    inner, columns = b.shape
+    return pack_rows(len(b), b.shape[1], lambda rows: b[rows], form)
+
+
+def pack_rows(
+    inner: int, columns: int, rows: Callable[[slice], Tensor], form: str | None = None
+) -> PackedMatrix:
+    """As ``pack``, of a matrix (inner, columns) that is never whole in memory: ``rows(s)`` gives the rows of slice s.
+
+    It is asked once for every ``ring_pack.DEPTH`` rows, in order.
+    """
+    form = body() if form is None else form
     if form == "torch":
-        return PackedMatrix(inner, columns, form, b.contiguous().clone())
-    panels = _panels(inner, columns, form)
-    _pack_into(b, panels, form)
-    return PackedMatrix(inner, columns, form, panels)
+        data = torch.from_numpy(memory.empty((inner, columns), np.int64))
+    else:
+        data = _panels(inner, columns)
+    for start in range(0, inner, ring_pack.DEPTH):
+        some = slice(start, min(start + ring_pack.DEPTH, inner))
+        block = rows(some)
+        on_cpu("ring.pack", block)
+        expect("ring.pack", "rows", block, torch.int64, (some.stop - some.start, columns))
+        if form == "torch":
+            data[some] = block
+        else:
+            _pack_into(block, data[start * _padded(columns) :])
+    return PackedMatrix(inner, columns, form, data)
 
 
 def matmul_packed(a: Tensor, packed: PackedMatrix, out: Tensor | None = None) -> Tensor:
@@ -155,29 +176,34 @@ def _batched(a: Tensor, b: Tensor, form: str) -> Tensor:
     if 0 in (*batch, rows, inner, columns):
         return result
     a, b = a.expand(*batch, rows, inner), b.expand(*batch, inner, columns)
-    panels = _panels(inner, columns, form)
+    panels = _panels(inner, columns)
     for index in itertools.product(*map(range, batch)):
         left = a[index]
-        _pack_into(b[index], panels, form)
+        _pack_into(b[index], panels)
         _product(left if left.stride(1) == 1 else left.contiguous(), columns, panels, result[index], form)
     return result
 
 
-def _panels(inner: int, columns: int, form: str) -> Tensor:
+def _panels(inner: int, columns: int) -> Tensor:
     """Uninitialised memory for packed panels, aligned to 64 bytes."""
-    size = (inner + 7) // 8 * 8 * ((columns + 15) // 16) * ring_pack.step_b(BODIES[form])
-    memory = torch.empty(size // 8 + 8, dtype=torch.int64)
-    skip = -memory.data_ptr() % 64 // 8
-    return memory[skip : skip + size // 8]
+    size = (inner + 7) // 8 * 8 * _padded(columns)
+    panels: Tensor = torch.from_numpy(memory.empty((size + 8,), np.int64))
+    skip = -panels.data_ptr() % 64 // 8
+    return panels[skip : skip + size]
 
 
-def _pack_into(b: Tensor, panels: Tensor, form: str) -> None:
+def _padded(columns: int) -> int:
+    """Elements of one k in all panels."""
+    return (columns + 15) // 16 * 16
+
+
+def _pack_into(b: Tensor, panels: Tensor) -> None:
     if 0 in b.shape:
         return
     if 1 not in b.stride():
         b = b.contiguous()
     k, n = (8 * stride for stride in b.stride())
-    ring_pack.pack_b(BODIES[form], b.data_ptr(), k, n, b.shape[0], b.shape[1], panels.data_ptr())
+    ring_pack.pack_b(b.data_ptr(), k, n, b.shape[0], b.shape[1], panels.data_ptr())
 
 
 def _product(a: Tensor, columns: int, panels: Tensor, out: Tensor, form: str) -> None:
