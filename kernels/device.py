@@ -18,19 +18,18 @@ def on_cuda(name: str, *tensors: Tensor) -> bool:
     no body.
     """
     places = {tensor.device for tensor in tensors}
-    if len(places) > 1:
-        raise DeviceError(
-            f"kernel {name}: tensors on {' and '.join(sorted(map(str, places)))}", remedy="move them to one device"
-        )
     for place in places:
-        if place.type == "cuda":
-            return True
-        if place.type != "cpu":
+        if place.type not in ("cpu", "cuda"):
             raise DeviceError(
                 f"kernel {name} has no body for device {place}",
                 remedy="move the tensor with .cpu() or run the parties with device: cpu",
             )
-    return _emulating[0]
+    if len(places) > 1:
+        raise DeviceError(
+            f"kernel {name}: tensors on {' and '.join(sorted(map(str, places)))}",
+            remedy="move them to one device",
+        )
+    return _emulating[0] or any(place.type == "cuda" for place in places)
 
 
 @contextmanager

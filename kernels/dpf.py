@@ -179,7 +179,10 @@ def expand(seed: Tensor, party: int, keys: Keys, n: int) -> Tensor:
 def evaluate_sums(
     seed: Tensor, party: int, keys: Keys, c: Tensor, prepared: PreparedTables, n: int
 ) -> Tensor:
-    """``expand`` and ``lookup.lookup_sums`` together, holding at most 8 MB (on a device 256 MB): c int64[N], K tables -> int64[N, K]."""
+    """``expand`` and ``lookup.lookup_sums`` together: c int64[N], K tables -> int64[N, K].
+
+    Holds at most 8 MB, on a device 256 MB.
+    """
     _check_evaluation("dpf.evaluate_sums", seed, party, keys, n)
     expect("dpf.evaluate_sums", "c", c, torch.int64, (len(seed),))
     if prepared.n != n:

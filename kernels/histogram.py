@@ -30,7 +30,7 @@ def _ring(name: str, dtype: torch.dtype) -> int:
 def thermometer_counts_reference(e: Tensor, c: Tensor, keep: Tensor | None, bits: int) -> Tensor:
     """The definition of ``thermometer_counts``."""
     rows, n, nb = e.shape
-    index = (c[:, :, None] - torch.arange(nb)) % nb
+    index = ((c % nb)[:, :, None] - torch.arange(nb)) % nb
     turned = torch.gather(e.to(torch.int64), 2, index)
     if keep is not None:
         turned = turned * (keep != 0).expand(rows, n)[:, :, None]
@@ -121,7 +121,7 @@ def pick_bits(e: Tensor, c: Tensor) -> Tensor:
 def rotate_rows_reference(x: Tensor, by: Tensor) -> Tensor:
     """The definition of ``rotate_rows``."""
     nb = x.shape[1]
-    return torch.gather(x, 1, (torch.arange(nb) - by[:, None]) % nb)
+    return torch.gather(x, 1, (torch.arange(nb) - (by % nb)[:, None]) % nb)
 
 
 def rotate_rows(x: Tensor, by: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from .device import on_cuda
 
 Tensor = torch.Tensor
 SMALLEST, LARGEST = 3, 16
+KEPT = 16  # up to here sums are kept; of a longer table they are made at every call, or each would take megabytes
 ROWS_AT_ONCE = 4096  # their running sums (128 KB at most) stay in the second-level cache
 
 
@@ -31,8 +32,8 @@ ROWS_AT_ONCE = 4096  # their running sums (128 KB at most) stay in the second-le
 class PreparedTables:
     """K tables over the domain 2^n, prepared once for many look-ups.
 
-    ``sums`` holds the subset sums of up to 4 tables each (32 bytes a coefficient); empty where the body is "plain". For
-    the CUDA body it is one tensor, of all tables.
+    ``sums`` holds the subset sums of up to 4 tables each (32 bytes a coefficient), or above 2^10 only says how many
+    tables go together; empty where the body is "plain". For the CUDA body it is one tensor, of all tables.
     """
 
     n: int
@@ -111,7 +112,7 @@ def deal_one_hot(e0: Tensor, position: Tensor, out: Tensor | None = None) -> tup
 
 
 def prepare(tables: Tensor) -> PreparedTables:
-    """tables int64[K, 2^n], n from 3 to 16 -> PreparedTables. 32 bytes a coefficient; 15 ms for 2 tables of 2^16."""
+    """tables int64[K, 2^n], n from 3 to 16 -> PreparedTables. 40 bytes a coefficient up to n = 10, 8 above."""
     expect("lookup.prepare", "tables", tables, torch.int64, (None, None))
     n = domain_log("lookup.prepare", tables.shape[1])
     kept = tables.contiguous().clone()
@@ -121,6 +122,8 @@ def prepare(tables: Tensor) -> PreparedTables:
         return PreparedTables(n, kept, ())
     most = lookup_tile.MOST_TABLES
     groups = [kept[k : k + most] for k in range(0, len(kept), most)]
+    if n > KEPT:
+        return PreparedTables(n, kept, tuple(torch.empty((0, 16, len(g), 16), dtype=torch.int64) for g in groups))
     return PreparedTables(
         n, kept, tuple(_aligned(lookup_tile.subset_sums(group.numpy())) for group in groups)
     )
@@ -134,7 +137,9 @@ def lookup_sums(bits: Tensor, c: Tensor, prepared: PreparedTables) -> Tensor:
     expect("lookup.lookup_sums", "bits", bits, torch.uint8, (None, 1 << (prepared.n - 3)))
     expect("lookup.lookup_sums", "c", c, torch.int64, (len(bits),))
     if on_cuda("lookup.lookup_sums", bits, c, prepared.tables) != prepared.cuda:
-        raise DeviceError("kernel lookup.lookup_sums: tables prepared for another body", remedy="prepare them again")
+        raise DeviceError(
+            "kernel lookup.lookup_sums: tables prepared for another body", remedy="prepare them again"
+        )
     if prepared.cuda:
         rows = bits.contiguous()
         rows = rows if rows.data_ptr() % 8 == 0 else rows.clone()
@@ -150,9 +155,10 @@ def lookup_sums(bits: Tensor, c: Tensor, prepared: PreparedTables) -> Tensor:
             first = i * lookup_tile.MOST_TABLES
             block = max(lookup_tile.BLOCK_BYTES // (2048 * sums.shape[2]), 1)
             found = out[:, first : first + sums.shape[2]].numpy()
+            tables = prepared.tables[first : first + sums.shape[2]].numpy()
             for row in range(0, len(bits), ROWS_AT_ONCE):
                 some = slice(row, row + ROWS_AT_ONCE)
-                lookup_tile.lookup(words[some], turn[some], sums.numpy(), block, found[some])
+                lookup_tile.lookup(words[some], turn[some], tables, sums.numpy(), block, found[some])
     return out
 
 

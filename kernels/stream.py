@@ -30,14 +30,18 @@ def _cipher(key: bytes, nonce: bytes) -> CipherContext:
 def _check(name: str, nbytes: int, *parts: tuple[bytes, int]) -> None:
     for part, length in parts:
         if len(part) != length:
-            raise InputError(f"kernel {name}: {len(part)} bytes, not {length}", remedy="pass a key of 32, a nonce of 12")
+            raise InputError(
+                f"kernel {name}: {len(part)} bytes, not {length}", remedy="pass a key of 32, a nonce of 12"
+            )
     if nbytes > LONGEST:
         raise InputError(f"kernel {name}: a stream of {nbytes} bytes", remedy="a nonce names at most 256 GiB")
 
 
 def expand_reference(key: bytes, nonce: bytes, n: int) -> Tensor:
     """The definition of ``expand``, by the library ``cryptography``."""
-    return torch.frombuffer(bytearray(_cipher(key, nonce).update(bytes(n))) or bytearray(1), dtype=torch.uint8)[:n]
+    return torch.frombuffer(
+        bytearray(_cipher(key, nonce).update(bytes(n))) or bytearray(1), dtype=torch.uint8
+    )[:n]
 
 
 def expand(key: bytes, nonce: bytes, out: Tensor) -> Tensor:

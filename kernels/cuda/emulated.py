@@ -1,12 +1,13 @@
 """The CUDA sources as C++ on this processor: built once by g++, kept on disk by content.
 
-``emulate.cuh`` says what is emulated and what is refused. Launches of different OS threads run side by side, each its
-own device. The order of blocks and threads is shuffled by ``set_order``'s seed, which every launch of this process uses.
+``emulate.cuh`` says what is emulated and what is refused. Launches of different OS threads run side by side, each on a
+device of its own. The order of blocks and threads is shuffled by ``set_order``'s seed, which all launches use.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import subprocess
@@ -20,9 +21,21 @@ from mpc_ray.errors import DeviceError, MpcError
 
 from . import sources
 
-FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing", "-Wall", "-Wextra")
+FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-fPIC",
+    "-shared",
+    "-fno-strict-aliasing",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unknown-pragmas",
+)
 # Names that a sanitizer build reads; -O1 keeps the messages' lines right.
-SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+SANITIZERS = (
+    *("-O1", "-g", "-fno-omit-frame-pointer"),
+    *("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
+)
 _order = [0]
 
 
@@ -34,7 +47,9 @@ def compiler() -> str:
     """The C++ compiler: $CXX or g++. Raises DeviceError where there is none."""
     found = shutil.which(os.environ.get("CXX") or "g++")
     if found is None:
-        raise DeviceError("no C++ compiler to emulate the CUDA kernels with", remedy="install g++, or set CXX")
+        raise DeviceError(
+            "no C++ compiler to emulate the CUDA kernels with", remedy="install g++, or set CXX"
+        )
     return found
 
 
@@ -51,29 +66,38 @@ def set_order(seed: int) -> None:
     _order[0] = seed
 
 
-def build(unit: str, extra: tuple[str, ...] = (), folder: Path | None = None) -> Path:
-    """The shared library of a unit, built unless it lies in ``folder`` (the cache) already.
+def build(unit: str, extra: tuple[str, ...] = ()) -> Path:
+    """The shared library of a unit, built unless the cache has it; ``extra`` are flags, such as ``SANITIZERS``.
 
     Raises DeviceError with the compiler's first message if it does not build.
     """
+    return build_source(unit, sources.text(unit), sources.digest(unit), extra)
+
+
+def build_source(unit: str, source: str, digest: str, extra: tuple[str, ...] = ()) -> Path:
+    """As ``build``, of a source that need not lie in this folder; ``digest`` names it in the cache."""
     compile_with = compiler()
-    tag = f"{unit}-{sources.digest(unit)}{'-sanitized' if extra else ''}.so"
-    target = (folder or cache_folder()) / tag
+    flags = (*FLAGS, *extra, "-I", str(sources.FOLDER))
+    tag = hashlib.sha256("\0".join((digest, compile_with, *flags)).encode()).hexdigest()[:24]
+    target = cache_folder() / f"{unit}-{tag}.so"
     if target.exists():
         return target
     wrappers = "".join(
-        f'extern "C" const char* launch_{name}(const emulate::Launch* how) {{ return emulate::launch({name}, *how); }}\n'
-        for name in sources.parse(unit, sources.text(unit))
+        f'extern "C" const char* launch_{name}(const emulate::Launch* how)'
+        f" {{ return emulate::launch({name}, *how); }}\n"
+        for name in sources.parse(unit, source)
     )
-    code = f'#include "{sources.FOLDER / (unit + ".cu")}"\n{wrappers}'
+    # Messages name the kernel's own file and line.
+    code = f'#line 1 "{unit}.cu"\n{source}\n{wrappers}'
     handle, building = tempfile.mkstemp(suffix=".so", dir=target.parent)
     os.close(handle)
-    command = [compile_with, "-x", "c++", "-", "-I", str(sources.FOLDER), *FLAGS, "-Wno-unknown-pragmas", *extra, "-o", building]
+    command = [compile_with, *flags, "-x", "c++", "-", "-o", building]
     try:
         done = subprocess.run(command, input=code, text=True, capture_output=True, check=False)
-        if done.returncode or "warning:" in done.stderr:
-            said = next((line for line in done.stderr.splitlines() if "error:" in line or "warning:" in line), "no message")
-            raise DeviceError(f"{unit}.cu does not build as C++: {said}", remedy=f"see what {compile_with} says")
+        said = [line for line in done.stderr.splitlines() if "error:" in line or "warning:" in line]
+        if done.returncode or said:
+            message = said[0] if said else f"{compile_with} ended with {done.returncode}"
+            raise DeviceError(f"{unit}.cu does not build as C++: {message}", remedy="correct it")
         os.replace(building, target)  # in one step: another process may build the same
     finally:
         Path(building).unlink(missing_ok=True)
@@ -130,4 +154,6 @@ def run_in(
     )
     fault = function(ctypes.byref(how))
     if fault is not None:
-        raise KernelFault(f"kernel {name}: {fault.decode()}", remedy="a defect of the kernel: please report it")
+        raise KernelFault(
+            f"kernel {name}: {fault.decode()}", remedy="a defect of the kernel: please report it"
+        )

@@ -35,7 +35,9 @@ _SCALARS: dict[str, tuple[Callable[[Any], Any], int]] = {
 }
 
 # What tests set to see every launch: name, grid, block, shared bytes, arguments. Called before it.
-observer: list[Callable[[Kernel, tuple[int, int, int], tuple[int, int, int], int, tuple[Argument, ...]], None]] = []
+observer: list[
+    Callable[[Kernel, tuple[int, int, int], tuple[int, int, int], int, tuple[Argument, ...]], None]
+] = []
 
 
 def launch(
@@ -47,9 +49,9 @@ def launch(
 ) -> None:
     """Run kernel ``name`` on the device that its tensors lie on; on a CUDA device it is queued on torch's stream.
 
-    A tensor stands for a pointer to its first element, whatever its strides; None for a null pointer. dtypes, the number
-    of arguments and the range of every integer are checked against the source. Raises DeviceError for tensors of two
-    places or of a place that has no kernels.
+    A tensor stands for a pointer to its first element, whatever its strides; None for a null pointer. dtypes, the
+    number of arguments and the range of every integer are checked against the source. Raises DeviceError for tensors of
+    two places or of a place that has no kernels.
     """
     kernel = kernels()[name]
     if len(arguments) != len(kernel.parameters):

@@ -61,7 +61,9 @@ def split(x: Tensor, form: str, turned: bool = False) -> Tensor:
     if form == "digits":
         launch("split_digits", count, THREADS, x, *x.stride(), rows, inner, deep, int(turned), out)
     else:
-        launch("split_residues", count, THREADS, x, *x.stride(), rows, inner, deep, _tables(x.device).table, out)
+        launch(
+            "split_residues", count, THREADS, x, *x.stride(), rows, inner, deep, _tables(x.device).table, out
+        )
     return out
 
 
@@ -70,10 +72,13 @@ def matmul(a: Tensor, b: Tensor, form: str, out: Tensor, add: bool = False) -> N
 
     K is at most ``longest(form)``. Holds 8 or 18 bytes an element of both sides, and 32 or 72 an element of the result.
     """
-    (rows, inner), columns = a.shape, b.shape[1]
+    rows, columns = len(a), b.shape[1]
     left = split(_padded(a, LEAST_ROWS), form)
     right = split(_padded(b.t(), ALIGNMENT), form, turned=True)
-    size = (len(left) if form == "digits" else left.shape[1], len(right) if form == "digits" else right.shape[1])
+    size = (
+        len(left) if form == "digits" else left.shape[1],
+        len(right) if form == "digits" else right.shape[1],
+    )
     if form == "digits":
         deep = left.shape[2]
         flat, turned = left.flatten(1), right.flatten(1)
@@ -98,7 +103,16 @@ def _join(sums: Tensor, form: str, out: Tensor, add: bool) -> None:
     else:
         tables = _tables(out.device)
         launch(
-            "join_residues", grid, THREADS, sums, n, tables.table, tables.inverse, tables.weight, int(add), out
+            "join_residues",
+            grid,
+            THREADS,
+            sums,
+            n,
+            tables.table,
+            tables.inverse,
+            tables.weight,
+            int(add),
+            out,
         )
 
 

@@ -1,4 +1,4 @@
-"""Bodies of ``kernels.ring``: products over Z_2^64 through int8 tensor cores, and a plain one to measure them against."""
+"""Bodies of ``kernels.ring``: products over Z_2^64 through int8 tensor cores, and a plain one beside them."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def processors(place: torch.device) -> int:
     return _processors(torch.cuda.current_device() if place.index is None else place.index)
 
 
-def prepared_bytes(inner: int, columns: int) -> int:
-    """Memory of prepared digits: 8 bytes an element, K rounded up to 32 and N to 16."""
-    return blocks(columns, 16) * blocks(inner, STEP) * GROUP_BYTES
+def prepared_shape(inner: int, columns: int) -> tuple[int, int, int]:
+    """Groups of 16 columns, steps of 32 k, bytes: 8 an element, K rounded up to 32 and N to 16."""
+    return blocks(columns, 16), blocks(inner, STEP), GROUP_BYTES
 
 
 def prepare(b: Tensor) -> Tensor:
-    """Digits of B int64(K, N), any strides, in the order in which the tensor cores read them -> uint8."""
+    """Digits of B int64(K, N), any strides, in the order in which tensor cores read them: uint8 ``prepared_shape``."""
     inner, columns = b.shape
-    out = torch.empty(prepared_bytes(inner, columns), dtype=torch.uint8, device=b.device)
-    groups = blocks(columns, 16) * blocks(inner, STEP)
+    out = torch.empty(prepared_shape(inner, columns), dtype=torch.uint8, device=b.device)
+    groups = out.shape[0] * out.shape[1]
     launch("ring_prepare", blocks(groups * 128, 256), 256, b, b.stride(0), b.stride(1), inner, columns, out)
     return out
 
@@ -110,7 +110,7 @@ def _offsets(
 
 
 def matmul_plain(a: Tensor, b: Tensor) -> Tensor:
-    """A int64(M, K) @ B int64(K, N), both contiguous, by 64-bit multiplications: what the others are measured against."""
+    """A int64(M, K) @ B int64(K, N), both contiguous, by 64-bit multiplications: what others are measured against."""
     (rows, inner), columns = a.shape, b.shape[1]
     out = torch.empty((rows, columns), dtype=torch.int64, device=a.device)
     grid = (blocks(rows, 64), blocks(columns, 64), 1)
