@@ -334,8 +334,7 @@ const char* launch(void (*kernel)(A...), const Launch& how, std::index_sequence<
     } call{kernel, how.arguments};
     d.argument = &call;
     d.body = [](void* p) {
-        Call& c = *(Call*)p;
-        c.kernel(*(std::remove_reference_t<A>*)c.arguments[I]...);
+        ((Call*)p)->kernel(*(std::remove_reference_t<A>*)((Call*)p)->arguments[I]...);
     };
     d.random = how.seed;
     std::vector<unsigned> order(blocks);

@@ -47,7 +47,7 @@ def parse(unit: str, source: str) -> dict[str, Kernel]:
     found = {}
     for name, parameters in _KERNEL.findall(source):
         parts = []
-        for part in parameters.split(","):
+        for part in parameters.split(",") if parameters.strip() else ():
             match = _PARAMETER.match(" ".join(part.split()))
             if match is None:
                 raise ValueError(f"{unit}.cu: {name} takes {part.strip()!r}, which no launch can pass")
