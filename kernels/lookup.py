@@ -24,7 +24,7 @@ from .device import on_cuda
 
 Tensor = torch.Tensor
 SMALLEST, LARGEST = 3, 16
-KEPT = 16  # up to here sums are kept; of a longer table they are made at every call, or each would take megabytes
+KEPT = 10  # up to here sums are kept; of a longer table they are made at every call, or each would take megabytes
 ROWS_AT_ONCE = 4096  # their running sums (128 KB at most) stay in the second-level cache
 
 
@@ -123,7 +123,9 @@ def prepare(tables: Tensor) -> PreparedTables:
     most = lookup_tile.MOST_TABLES
     groups = [kept[k : k + most] for k in range(0, len(kept), most)]
     if n > KEPT:
-        return PreparedTables(n, kept, tuple(torch.empty((0, 16, len(g), 16), dtype=torch.int64) for g in groups))
+        return PreparedTables(
+            n, kept, tuple(torch.empty((0, 16, len(g), 16), dtype=torch.int64) for g in groups)
+        )
     return PreparedTables(
         n, kept, tuple(_aligned(lookup_tile.subset_sums(group.numpy())) for group in groups)
     )
