@@ -28,8 +28,8 @@ from .device import on_cuda
 Tensor = torch.Tensor
 BODIES = {"mullq": ring_pack.MULLQ, "ifma": ring_pack.IFMA}
 CUDA = "cuda"  # the form of digits for a device's tensor cores
-# Multiply-adds from which a product of two tensors on a device is cut into whole int8 products (``cuda.planes``); below,
-# one launch does everything. Predicted from the chip's ceilings: `make bench-gpu` prints the forms side by side.
+# Multiply-adds from which a product of two tensors on a device is cut into whole int8 products (``cuda.planes``);
+# below, one launch does everything. Predicted from the chip's ceilings: `make bench-gpu` prints the forms side by side.
 LARGE = 1 << 33
 
 
@@ -37,7 +37,8 @@ LARGE = 1 << 33
 class PackedMatrix:
     """A right-hand side B (inner, columns) laid out once for many products.
 
-    ``data`` holds panels for body ``form``, B itself for "torch", digits for "cuda": 8 bytes an element.
+    ``data`` holds panels for body ``form``, B itself for "torch", digits for "cuda": 8 bytes an element, or 4 in panels
+    of int32.
     """
 
     inner: int
@@ -102,29 +103,49 @@ def pack_for(b: Tensor, form: str) -> PackedMatrix:
 
 
 def pack_rows(
-    inner: int, columns: int, rows: Callable[[slice], Tensor], form: str | None = None
+    inner: int,
+    columns: int,
+    rows: Callable[[slice], Tensor],
+    form: str | None = None,
+    kind: torch.dtype = torch.int64,
 ) -> PackedMatrix:
     """As ``pack``, of a matrix (inner, columns) that is never whole in memory: ``rows(s)`` gives the rows of slice s.
 
-    It is asked once for every ``ring_pack.DEPTH`` rows, in order.
+    It is asked once for every ``ring_pack.DEPTH`` rows, in order. ``kind``: torch.int32 for a matrix of small integers,
+    which panels hold in half the memory.
     """
     form = body() if form is None else form
+    if kind == torch.int32 and form in BODIES:
+        return PackedMatrix(inner, columns, form, _narrow_panels(inner, columns, rows))
+    if kind == torch.int32:
+        return pack_rows(inner, columns, lambda some: rows(some).to(torch.int64), form)
     if form == CUDA:
         return PackedMatrix(inner, columns, form, _digits(inner, columns, rows))
-    if form == "torch":
-        data = torch.from_numpy(memory.empty((inner, columns), np.int64))
-    else:
-        data = _panels(inner, columns)
+    whole = form == "torch"
+    data = torch.from_numpy(memory.empty((inner, columns), np.int64)) if whole else _panels(inner, columns)
     for start in range(0, inner, ring_pack.DEPTH):
         some = slice(start, min(start + ring_pack.DEPTH, inner))
         block = rows(some)
         on_cpu("ring.pack", block)
         expect("ring.pack", "rows", block, torch.int64, (some.stop - some.start, columns))
-        if form == "torch":
+        if whole:
             data[some] = block
         else:
             _pack_into(block, data[start * _padded(columns) :])
     return PackedMatrix(inner, columns, form, data)
+
+
+def _narrow_panels(inner: int, columns: int, rows: Callable[[slice], Tensor]) -> Tensor:
+    size = (inner + 7) // 8 * 8 * _padded(columns)
+    panels = memory.empty((size + 16,), np.int32)
+    panels = panels[-panels.ctypes.data % 64 // 4 :][:size]
+    for start in range(0, inner, ring_pack.DEPTH):
+        some = slice(start, min(start + ring_pack.DEPTH, inner))
+        block = rows(some)
+        on_cpu("ring.pack", block)
+        expect("ring.pack", "rows", block, torch.int32, (some.stop - some.start, columns))
+        ring_pack.pack_narrow(block.contiguous().numpy(), panels[start * _padded(columns) :])
+    return torch.from_numpy(panels)
 
 
 def _digits(inner: int, columns: int, rows: Callable[[slice], Tensor]) -> Tensor:
@@ -312,8 +333,17 @@ def _pack_into(b: Tensor, panels: Tensor) -> None:
 
 def _product(a: Tensor, columns: int, panels: Tensor, out: Tensor, form: str) -> None:
     rows, inner = a.shape
+    narrow = panels.dtype == torch.int32
     ring_tile.product(
-        BODIES[form], a.data_ptr(), 8 * a.stride(0), rows, inner, columns, panels.data_ptr(), out.data_ptr()
+        BODIES[form],
+        narrow,
+        a.data_ptr(),
+        8 * a.stride(0),
+        rows,
+        inner,
+        columns,
+        panels.data_ptr(),
+        out.data_ptr(),
     )
 
 

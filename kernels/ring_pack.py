@@ -3,7 +3,8 @@
 A is packed in panels of 8 rows (k by k: 8 elements, then for IFMA their 8 pairs of parts), B in panels of 16 columns
 (k by k: 16 elements). K is padded to a multiple of 8, both packed sides with zeros. Both come by 8 x 8 transposes in
 registers where the memory runs the other way. B's own pairs for IFMA are made anew for every block of rows
-(``split_b``), which costs 2 % of the product at 128 rows; kept, they would add half to the memory of a model.
+(``split_b``), which costs 2 % of the product at 128 rows; kept, they would add half to the memory of a model. A B of
+int32 stays so in its *narrow* panels and is widened at the same place (``widen_b``).
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numpy.typing import NDArray
 
 from .compiled import compiled, intrinsic
 from .packing_loops import load_word, store_word
-from .vector_ir import I32, V8, Loop, at, const, ir, load, splat_const, store, transpose8
+from .vector_ir import I32, V8, V16, Loop, at, const, ir, load, shuffle, splat_const, store, transpose8
 
 MULLQ, IFMA = 0, 1
 STEP_B = 128  # bytes of one k of a packed panel of B
+STEP_NARROW = 64
 DEPTH = 384  # of a block: one row of B panels and the accumulating tile stream through the first-level cache
 V8_32 = ir.VectorType(I32, 8)
+Narrow = NDArray[np.int32]
 
 
 def step_a(form: int) -> int:
@@ -104,6 +108,27 @@ def split_b(typing: Any, panel: Any, count: Any, out: Any) -> Any:
     return types.void(*[types.int64] * 3), code
 
 
+@intrinsic
+def widen_b(typing: Any, panel: Any, count: Any, elements: Any, pairs: Any, form: Any) -> Any:
+    """``count`` steps of a narrow panel as a panel of B, and for IFMA its pairs."""
+
+    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        panel, count, elements, pairs, form = args
+        loop = Loop(b, count, [panel, elements, pairs])
+        panel, elements, pairs = loop.carried
+        values = load(b, V16, panel, 0, 64)
+        for h in (0, 1):
+            half = shuffle(b, values, values, list(range(8 * h, 8 * h + 8)))
+            store(b, b.sext(half, V8), elements, 64 * h, 64)
+        with b.if_then(b.icmp_signed("==", form, const(IFMA))):
+            sign = b.and_(b.ashr(values, splat_const(V16, 31)), splat_const(V16, -0x10000))
+            store(b, b.or_(b.and_(values, splat_const(V16, 0xFFFF)), sign), pairs, 0, 64)
+        loop.end([at(b, panel, STEP_NARROW), at(b, elements, STEP_B), at(b, pairs, 64)])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), code
+
+
 @compiled
 def aligned(address: int) -> int:
     """The next multiple of 64."""
@@ -137,6 +162,17 @@ def pack_b(b: int, stride_k: int, stride_n: int, inner: int, columns: int, out: 
                         )
                 _pack_b8(scratch, 128, to, 0)
     edge[0] = 0  # numba frees an array after its last use: this is one
+
+
+@compiled
+def pack_narrow(b: Narrow, out: Narrow) -> None:
+    """Pack B int32[inner, columns], at most ``DEPTH`` rows, into narrow panels."""
+    inner, columns = b.shape
+    panels, deep = (columns + 15) // 16, (inner + 7) // 8 * 8
+    out[: panels * deep * 16] = 0
+    for k in range(inner):
+        for j in range(columns):
+            out[(j // 16 * deep + k) * 16 + j % 16] = b[k, j]
 
 
 @compiled

@@ -18,7 +18,7 @@ from numba import types
 
 from .compiled import compiled, has, intrinsic
 from .packing_loops import load_word, store_word
-from .ring_pack import DEPTH, IFMA, STEP_B, aligned, pack_a, split_b
+from .ring_pack import DEPTH, IFMA, STEP_B, STEP_NARROW, aligned, pack_a, split_b, widen_b
 from .vector_ir import I32, I64, V8, V16, Loop, at, const, load, named, shuffle, splat, splat_const, store
 
 HEIGHT = 512  # rows of a block: its packed A (2.4 MB at most) streams from the second-level cache
@@ -101,16 +101,18 @@ def _tile_ifma(typing: Any, k: Any, a: Any, b: Any, pairs: Any, c: Any, ldc: Any
 
 @compiled
 def product(
-    form: int, a: int, stride_a: int, rows: int, inner: int, columns: int, packed: int, c: int
+    form: int, narrow: bool, a: int, stride_a: int, rows: int, inner: int, columns: int, packed: int, c: int
 ) -> None:
     """C (rows, columns), contiguous at address ``c``, = A . packed B; ``stride_a`` in bytes; no dimension is 0."""
+    step = STEP_NARROW if narrow else STEP_B
     up = 96 if form == IFMA else 64
     deep, panels, ldc = (inner + 7) // 8 * 8, (columns + 15) // 16, 8 * columns
     tall, thick = min(HEIGHT, (rows + 7) // 8 * 8), min(DEPTH, deep)
-    buffer = np.empty(tall // 8 * thick * up // 8 + 8 * thick + 8 * 16 + 8, np.int64)
+    buffer = np.empty(tall // 8 * thick * up // 8 + 24 * thick + 8 * 16 + 8, np.int64)
     scratch = aligned(buffer.ctypes.data)
     pairs = scratch + 8 * 8 * 16
-    panel_a = pairs + 64 * thick
+    widened = pairs + 64 * thick
+    panel_a = widened + STEP_B * thick
     for i0 in range(0, rows, HEIGHT):
         high = min(HEIGHT, rows - i0)
         for k0 in range(0, deep, DEPTH):
@@ -127,8 +129,11 @@ def product(
                 scratch,
             )
             for j in range(panels):
-                pb = packed + (k0 * panels + j * height) * STEP_B
-                if form == IFMA:
+                pb = packed + (k0 * panels + j * height) * step
+                if narrow:
+                    widen_b(pb, height, widened, pairs, form)
+                    pb = widened
+                elif form == IFMA:
                     split_b(pb, height, pairs)
                 width = min(16, columns - 16 * j)
                 for i in range(0, high, 8):

@@ -74,9 +74,23 @@ def test_a_matrix_that_comes_in_pieces_is_packed_as_a_whole_one(form: str, inner
     assert max((stop - start for start, stop in asked), default=0) <= 384
 
 
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=40, deadline=None)
+@given(m=dims, k=dims, n=dims, seed=st.integers(0, 2**31))
+def test_a_product_with_small_integers(form: str, m: int, k: int, n: int, seed: int) -> None:
+    a, wide = random_ring(seed, m, k), random_ring(seed + 1, k, n)
+    b = torch.where(wide % 3 == 0, wide.clamp(-(2**31), 2**31 - 1), wide >> 40).to(torch.int32)
+    packed = ring.pack_rows(k, n, lambda some: b[some], form, torch.int32)
+    assert torch.equal(ring.matmul_packed(a, packed), ring.matmul_reference(a, b.to(torch.int64)))
+    if form != "torch":
+        assert packed.nbytes == 4 * ((k + 7) // 8 * 8) * ((n + 15) // 16 * 16)
+
+
 def test_pieces_of_another_shape_are_refused() -> None:
     with pytest.raises(InputError, match="rows is"):
         ring.pack_rows(10, 4, lambda rows: torch.zeros((10, 3), dtype=torch.int64))
+    with pytest.raises(InputError, match="rows is"):
+        ring.pack_rows(10, 4, lambda rows: torch.zeros((10, 3), dtype=torch.int32), None, torch.int32)
 
 
 @settings(max_examples=40, deadline=None)
