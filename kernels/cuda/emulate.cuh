@@ -468,35 +468,45 @@ T atomicAdd(T* to, T value) {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
 
+namespace emulate {
+
+struct MmaIn {
+    u32 a[4], b[2];
+};
+struct MmaOut {
+    int sum[4];
+};
+
+// The products of a whole warp at once; 16-bit factors, so that the compiler finds the multiply-and-add of vectors.
+__attribute__((optimize("O3"), noinline)) inline void mma_warp(Lane* warp, unsigned lanes) {
+    if (lanes < WARP) return fault("an mma of less than a warp");
+    int16_t left[16][32], right[8][32];
+    int sum[16][8];
+    for (unsigned l = 0; l < WARP; l++) {
+        const MmaIn& in = *(const MmaIn*)warp[l].in;
+        unsigned g = l / 4, t = l % 4;
+        for (unsigned r = 0; r < 6; r++) {
+            u32 word = r < 4 ? in.a[r] : in.b[r - 4];
+            int16_t* to = r < 4 ? &left[g + r % 2 * 8][r / 2 * 16 + 4 * t] : &right[g][(r - 4) * 16 + 4 * t];
+            for (unsigned i = 0; i < 4; i++) to[i] = (s8)(word >> 8 * i);
+        }
+    }
+    for (unsigned row = 0; row < 16; row++)
+        for (unsigned column = 0; column < 8; column++) {
+            int total = 0;
+            for (unsigned k = 0; k < 32; k++) total += left[row][k] * right[column][k];
+            sum[row][column] = total;
+        }
+    for (unsigned l = 0; l < WARP; l++)
+        for (unsigned o = 0; o < 4; o++)
+            ((MmaOut*)warp[l].out)->sum[o] = sum[l / 4 + o / 2 * 8][l % 4 * 2 + o % 2];
+}
+
+}  // namespace emulate
+
 inline void mma_s8(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, int line = __builtin_LINE()) {
-    struct In {
-        u32 a[4], b[2];
-    } in{{a[0], a[1], a[2], a[3]}, {b0, b1}};
-    struct Out {
-        int sum[4];
-    };
-    Out out = emulate::collect<In, Out>(
-        in,
-        [](emulate::Lane* warp, unsigned lanes) {
-            if (lanes < 32) return emulate::fault("an mma of less than a warp");
-            s8 left[16][32], right[8][32];
-            for (unsigned l = 0; l < 32; l++) {
-                const In& in = *(const In*)warp[l].in;
-                unsigned g = l / 4, t = l % 4;
-                for (unsigned r = 0; r < 4; r++) memcpy(&left[g + r % 2 * 8][r / 2 * 16 + 4 * t], &in.a[r], 4);
-                for (unsigned r = 0; r < 2; r++) memcpy(&right[g][r * 16 + 4 * t], &in.b[r], 4);
-            }
-            for (unsigned l = 0; l < 32; l++) {
-                Out& out = *(Out*)warp[l].out;
-                for (unsigned o = 0; o < 4; o++) {
-                    const s8 *x = left[l / 4 + o / 2 * 8], *y = right[l % 4 * 2 + o % 2];
-                    int sum = 0;
-                    for (unsigned k = 0; k < 32; k++) sum += x[k] * y[k];
-                    out.sum[o] = sum;
-                }
-            }
-        },
-        line);
+    emulate::MmaIn in{{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    emulate::MmaOut out = emulate::collect<emulate::MmaIn, emulate::MmaOut>(in, emulate::mma_warp, line);
     for (int o = 0; o < 4; o++) c[o] = (int)((u32)c[o] + (u32)out.sum[o]);
 }
 

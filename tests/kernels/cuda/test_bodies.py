@@ -42,7 +42,9 @@ def test_emulated_bodies_give_the_references_bits(operation: Operation) -> None:
                 assert all(torch.equal(x, y) and x.dtype == y.dtype for x, y in zip(got, want, strict=True))
     finally:
         observer.clear()
-    assert launched == set(operation.kernels), "the draws reach every kernel that the list names, and no other"
+    assert launched == set(operation.kernels), (
+        "the draws reach every kernel that the list names, and no other"
+    )
 
 
 def test_empty_arguments_launch_nothing() -> None:
@@ -56,11 +58,15 @@ def test_empty_arguments_launch_nothing() -> None:
         assert packing.pack_low_bytes(none, 3).shape == (0,)
         assert packing.unpack_bits(rows[:, 0], 0, 5).shape == (0,)
         assert lookup.deal_one_hot(rows, none)[1].shape == (0,)
-        assert lookup.lookup_sums(rows, none, lookup.prepare(torch.ones((2, 256), dtype=torch.int64))).shape == (0, 2)
+        assert lookup.lookup_sums(
+            rows, none, lookup.prepare(torch.ones((2, 256), dtype=torch.int64))
+        ).shape == (0, 2)
         assert histogram.pick_bits(rows, none).shape == (0,)
         assert histogram.rotate_rows(rows, none).shape == (0, 32)
         assert histogram.suffix_sum(rows).shape == (0, 32)
-        counts = histogram.thermometer_counts(torch.empty((3, 0, 16), dtype=torch.uint8), none.reshape(3, 0), None, 8)
+        counts = histogram.thermometer_counts(
+            torch.empty((3, 0, 16), dtype=torch.uint8), none.reshape(3, 0), None, 8
+        )
         assert torch.equal(counts, torch.zeros((3, 16), dtype=torch.uint8))
         assert subset.subset_sums(none, none.to(torch.int32), 3).tolist() == [0, 0, 0]
         keys, sign = dpf.generate(rows[:, :16], rows[:, :16], none, 9)

@@ -85,7 +85,9 @@ def run(
     library: ctypes.CDLL, name: str, *arguments: np.ndarray | int, grid: tuple[int, int, int] = (1, 1, 1),
     block: tuple[int, int, int] = (64, 1, 1), shared: int = 0, seed: int = 0,
 ) -> None:  # fmt: skip
-    values = [ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else ctypes.c_int(a) for a in arguments]
+    values = [
+        ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else ctypes.c_int(a) for a in arguments
+    ]
     emulated.run_in(library, name, grid, block, shared, values, seed)
 
 
