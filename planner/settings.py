@@ -1,7 +1,7 @@
 """Numbers that the solvers run with, and the file that `mpc-ray plan tune` writes them to.
 
-Each kind of problem has a section: a frozen dataclass whose fields have defaults and the range they may be tuned in. A file
-overlays the defaults; what it does not name keeps its default:
+Each kind of problem has a section: a frozen dataclass whose fields have defaults and the range they may be tuned
+in. A file overlays the defaults; what it does not name keeps its default:
 
     gap:
       hot: 0.25
@@ -73,7 +73,7 @@ def read(path: Path | None = None) -> dict[str, dict[str, Any]]:
     """What the file says, section by section, checked; nothing where there is no file.
 
     Raises:
-        ProblemError: the file cannot be read, or holds a section or setting that does not exist or a value out of range.
+        ProblemError: the file cannot be read, or holds an unknown section or setting, or a value out of range.
     """
     if path is None:
         named = os.environ.get(VARIABLE, "")

@@ -9,16 +9,18 @@ so a good one gives few jobs to dear agents and leaves no priced capacity unused
     E = sum_j e_ij + sum_i psi_i(load_i - capacity_i),    psi_i(x) = (alpha u'_i - u_i) x      for x > 0
                                                                   = -(1 - theta) u_i x         for x < 0
 
-with u' = max(u, mean u / 10). Theta falls from 1 to 0 in the first part of a run: slack is free while hot, since another
-job could use it, and costs its price in the end. Alpha rises while more than half of the states are over capacity, and falls while fewer are
-(strategic oscillation: F. Glover, Decision Sciences 8, 1977), so the walk stays near the border where good assignments are.
+with u' = max(u, mean u / 10). Theta falls from 1 to 0 in the first part of a run: slack is free while hot, since
+another job could use it, and costs its price in the end. Alpha rises while more than half of the states are over
+capacity, and falls while fewer are (strategic oscillation: F. Glover, Decision Sciences 8, 1977), so the walk stays
+near the border where good assignments are.
 
-**The move.** Random shifts and swaps stall at low temperatures: two loads must fit at once. Here a random job goes to one of its
-cheapest agents; if that costs too much, some job there is sent on to one of *its* agents, and so on for up to `depth` jobs, until a
-chain costs no more than the threshold -T ln(random), drawn beforehand; a chain may close where it began, so a swap is a chain of two.
-Links are searched depth first, and left where what they cost so far is beyond the threshold: a job ejected must nearly match the
-one that came. (Ejection chains: M. Yagiura, T. Ibaraki and F. Glover, INFORMS Journal on Computing 16, 2004, there in a tabu search;
-a threshold before the search: G. Dueck and T. Scheuer, J. Comp. Physics 90, 1990.)
+**The move.** Random shifts and swaps stall at low temperatures: two loads must fit at once. Here a random job goes
+to one of its cheapest agents; if that costs too much, some job there is sent on to one of *its* agents, and so on
+for up to `depth` jobs, until a chain costs no more than the threshold -T ln(random), drawn beforehand; a chain may
+close where it began, so a swap is a chain of two. Links are searched depth first, and left where what they cost so
+far is beyond the threshold: a job ejected must nearly match the one that came. (Ejection chains: M. Yagiura, T.
+Ibaraki and F. Glover, INFORMS Journal on Computing 16, 2004, there in a tabu search; a threshold before the search:
+G. Dueck and T. Scheuer, J. Comp. Physics 90, 1990.)
 """
 
 from __future__ import annotations
@@ -50,8 +52,8 @@ class Slopes(NamedTuple):
 class Chain(NamedTuple):
     """A chain and its search: `job[t]` goes from `agent[t]` to `agent[t + 1]`.
 
-    `spent[t]`: what the chain costs up to job t - 1, without the first and the last agent; `excess[t]`: of agent t with the job
-    that came; `member`, `choice`: how far the search at t is; `on[i]`: agent i is on the chain.
+    `spent[t]`: what the chain costs up to job t - 1, without the first and the last agent; `excess[t]`: of agent t
+    with the job that came; `member`, `choice`: how far the search at t is; `on[i]`: agent i is on the chain.
     """
 
     job: Counts
@@ -64,7 +66,7 @@ class Chain(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """A run: proposals, temperatures at both ends, alpha at the start, share of the run until theta is 0, longest chain."""
+    """A run: proposals, temperatures at both ends, alpha at the start, share of it until theta is 0, longest chain."""
 
     proposals: int
     hot: float
@@ -85,10 +87,10 @@ def anneal(
     halt: Counts,
     done: Counts,
 ) -> float:
-    """Walk from `s`, which is left where the walk ends; the least cost of an assignment met, infinite if none is below `least`.
+    """Walk from `s`, left where the walk ends; the least cost of an assignment met, infinite if none is below `least`.
 
-    That assignment goes to `best` [jobs]. `halt[0]` not 0 ends the walk; `done` [2] grows by the proposals made, and by
-    those taken.
+    That assignment goes to `best` [jobs]. `halt[0]` not 0 ends the walk; `done` [2] grows by the proposals made,
+    and by those taken.
     """
     jobs, agents = t.cost.shape
     enter(t.need, s)
@@ -164,7 +166,7 @@ def _scratch(depth: int, agents: int) -> Chain:
 
 @compiled
 def _psi(slopes: Slopes, i: int, excess: float) -> float:
-    return slopes.over[i] * excess if excess > 0.0 else -slopes.under[i] * excess
+    return float(slopes.over[i] * excess if excess > 0.0 else -slopes.under[i] * excess)
 
 
 @compiled
@@ -179,7 +181,7 @@ def _search(
     depth: int,
     seed: NDArray[np.uint64],
 ) -> int:
-    """Jobs of the first chain found that begins with `job` going to agent `to` and costs at most `threshold`; 0: none."""
+    """Jobs of the first chain found that begins with `job` going to `to` and costs at most `threshold`; 0: none."""
     origin = s.agent[job]
     left = s.load[origin] - t.need[job, origin] - t.room[origin]
     relief = _psi(slopes, origin, left) - slopes.value[origin]
@@ -199,11 +201,11 @@ def _search(
     while level > 0 and length == 0 and links < _LINKS:
         here = c.agent[level]
         if c.choice[level] >= choices:  # the next job to eject
-            if c.member[level] >= s.count[here]:
+            if c.member[level] >= s.held[here]:
                 c.on[here] = False
                 level -= 1
                 continue
-            out = s.member[here, (turn + c.member[level]) % s.count[here]]
+            out = s.member[here, (turn + c.member[level]) % s.held[here]]
             c.member[level] += 1
             links += 1
             change = _psi(slopes, here, c.excess[level] - t.need[out, here]) - slopes.value[here]

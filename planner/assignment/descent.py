@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpc_ray.planner.assignment.problem import Floats
 from mpc_ray.planner.assignment.state import Counts, State, Table, enter, move
 from mpc_ray.planner.compiled import compiled
 
@@ -15,10 +14,10 @@ _ROUNDS = 30  # doublings of the price of overload before an assignment is given
 def descend(t: Table, s: State, overload: float, halt: Counts) -> float:
     """Take every shift and swap that lowers sum of costs + overload x what is beyond capacity; the cost, or infinite.
 
-    `overload` doubles while the assignment at the bottom is beyond capacity. First improvement, jobs in order: the same
-    start gives the same end.
+    `overload` doubles while the assignment at the bottom is beyond capacity. First improvement, jobs in order: the
+    same start gives the same end.
     """
-    jobs, agents = t.cost.shape
+    jobs = len(t.cost)
     enter(t.need, s)
     for _ in range(_ROUNDS):
         moving = True
@@ -37,7 +36,7 @@ def descend(t: Table, s: State, overload: float, halt: Counts) -> float:
 
 @compiled
 def _beyond(t: Table, i: int, load: float) -> float:
-    return max(0.0, load - t.room[i])
+    return max(0.0, float(load - t.room[i]))
 
 
 @compiled
@@ -83,8 +82,6 @@ def _swap(t: Table, s: State, j: int, overload: float) -> bool:
     return moved
 
 
-def overload_price(t: Table) -> Floats:
-    """A price of overload that outweighs most differences of cost: the dearest capacity, or cost per need on average."""
-    return np.float64(
-        max(float(t.price.max(initial=0.0)), float(t.cost.mean() / max(t.need.mean(), 1e-300)), 1e-9)
-    )
+def overload_price(t: Table) -> float:
+    """A price of overload above most differences of cost: the dearest capacity, or cost per need on average."""
+    return max(float(t.price.max(initial=0.0)), float(t.cost.mean() / max(t.need.mean(), 1e-300)), 1e-9)

@@ -1,8 +1,8 @@
 """OR-Tools CP-SAT on generalised assignment: the yardstick, the proof that nothing better is left, and the last resort.
 
-The model has a Boolean for each pair of job and agent, exactly one true for each job, and one linear constraint for each
-capacity. CP-SAT is L. Perron and F. Didier's solver of OR-Tools (lazy clause generation, LP and large neighbourhood search).
-It is an optional package, and takes whole numbers: decimals are scaled to them.
+The model has a Boolean for each pair of job and agent, exactly one true for each job, and one linear constraint for
+each capacity. CP-SAT is L. Perron and F. Didier's solver of OR-Tools (lazy clause generation, LP and large
+neighbourhood search). It is an optional package, and takes whole numbers: decimals are scaled to them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LARGEST = 2**50  # of sums: CP-SAT counts in 64 bits
 
 @dataclass(frozen=True)
 class Exact:
-    """`status` "none found" says nothing: the time was over. `bound` holds for the pairs and costs that were allowed."""
+    """ "none found" as `status`: the time was over. `bound` holds for the pairs and costs that were allowed."""
 
     status: Status
     agents: Agents | None

@@ -1,8 +1,9 @@
 """Reading generalised assignment problems in the OR-Library's format.
 
-A file is white-space separated numbers: agents m, jobs n; the costs of all jobs with agent 0, then with agent 1 and so on
-(m n numbers); the needs in the same order (m n numbers); the capacities (m numbers). Costs are to be minimised. Nothing in the
-format says so: files meant for maximisation (gap1 to gap12) look the same, and are minimised like the others.
+A file is white-space separated numbers: agents m, jobs n; the costs of all jobs with agent 0, then with agent 1 and
+so on (m n numbers); the needs in the same order (m n numbers); the capacities (m numbers). Costs are to be
+minimised. Nothing in the format says so: files meant for maximisation (gap1 to gap12) look the same, and are
+minimised like the others.
 
 The Library also packs several problems into one file: their number, then each as above.
 """

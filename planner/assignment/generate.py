@@ -7,10 +7,10 @@
     d     1..100                            111 - need + (-10..10)       as c
     e     1 - 10 ln U                       1000 / need - 10 U           as c
 
-R is the largest load when every job goes to its cheapest agent; U is uniform on (0, 1]. In d and e what is cheap is long, so
-they are hard. a to d: Chu and Beasley, "A genetic algorithm for the generalised assignment problem", Computers and Operations
-Research 24 (1997). e: Laguna et al., "Tabu search for the multilevel generalized assignment problem", EJOR 82 (1995).
-All numbers are whole.
+R is the largest load when every job goes to its cheapest agent; U is uniform on (0, 1]. In d and e what is cheap is
+long, so they are hard. a to d: Chu and Beasley, "A genetic algorithm for the generalised assignment problem",
+Computers and Operations Research 24 (1997). e: Laguna et al., "Tabu search for the multilevel generalized
+assignment problem", EJOR 82 (1995). All numbers are whole.
 """
 
 from __future__ import annotations

@@ -4,13 +4,14 @@ With a reward v_j for taking job j, no assignment costs less than
 
     L(v) = sum_j v_j - sum_i max { sum_j (v_j - cost_ij) x_j : sum_j need_ij x_j <= capacity_i, x_j in {0, 1} }
 
-Agents whose needs are whole numbers are solved exactly by dynamic programming, so this bound takes in that capacity cannot be filled
-to the brim: on types c to e it closes most of the gap that the linear relaxation leaves. L is climbed by subgradients,
-1 - (how many agents took job j), smoothed, with Polyak's step, from the rewards of the linear relaxation (P. Avella, M. Boccia and
-I. Vasilyev, Computational Optimization and Applications 45, 2010; M. Posta, J. Ferland and P. Michelon, ibid. 52, 2012).
+Agents whose needs are whole numbers are solved exactly by dynamic programming, so this bound takes in that capacity
+cannot be filled to the brim: on types c to e it closes most of the gap that the linear relaxation leaves. L is
+climbed by subgradients, 1 - (how many agents took job j), smoothed, with Polyak's step, from the rewards of the
+linear relaxation (P. Avella, M. Boccia and I. Vasilyev, Computational Optimization and Applications 45, 2010; M.
+Posta, J. Ferland and P. Michelon, ibid. 52, 2012).
 
-The same tables say how much L(v) rises when job j must go to agent i: where it rises beyond the best cost known, j goes elsewhere
-in every better assignment. What is left, the core, is often small enough for an exact solver.
+The same tables say how much L(v) rises when job j must go to agent i: where it rises beyond the best cost known, j
+goes elsewhere in every better assignment. What is left, the core, is often small enough for an exact solver.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Knapsacks:
     @property
     def cells(self) -> int:
         """Table cells that one step works through at most."""
-        return int(self.room.sum()) * self.costs.shape[1]
+        return int(self.room.sum()) * int(self.costs.shape[1])
 
 
 def knapsacks(problem: Assignment) -> Knapsacks | None:

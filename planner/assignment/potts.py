@@ -1,18 +1,20 @@
 """Simulated bifurcation in Potts form: what a quantum-inspired start brings here. It brings no more than a random one.
 
-Job j has a position theta_ji in [-1, 1] and a momentum v_ji for each agent i that is worth trying, and is spread over them by
+Job j has a position theta_ji in [-1, 1] and a momentum v_ji for each agent i that is worth trying, and is spread
+over them by
 
     x_ji = exp(beta theta_ji) / sum_k exp(beta theta_jk),    beta from 1 to 10
 
-so each job always has one agent in all, and no penalty is needed for that. With e_ji the priced cost beyond the cheapest agent and w_i
-the change of price that follows from overload, the force is h_ji = e_ji + w_i need_ji, less its mean over the job's agents (else all
-positions run into the same wall), and in each step, with t from 0 to 1,
+so each job always has one agent in all, and no penalty is needed for that. With e_ji the priced cost beyond the
+cheapest agent and w_i the change of price that follows from overload, the force is h_ji = e_ji + w_i need_ji, less
+its mean over the job's agents (else all positions run into the same wall), and in each step, with t from 0 to 1,
 
     v += dt (-(1 - t) theta - h / (2 rms h));  theta += dt v;  |theta| > 1: theta = sign theta, v = 0
     w_i += rho u (load_i - capacity_i) / capacity_i,    not below -u_i
 
-At the end each job goes to the agent with its largest theta, which leaves many agents beyond capacity: the descent repairs that, and does
-the work. Simulated bifurcation: H. Goto, K. Tatsumura and A. Dixon, Science Advances 5, 2019; it is a classical algorithm.
+At the end each job goes to the agent with its largest theta, which leaves many agents beyond capacity: the descent
+repairs that, and does the work. Simulated bifurcation: H. Goto, K. Tatsumura and A. Dixon, Science Advances 5,
+2019; it is a classical algorithm.
 """
 
 from __future__ import annotations

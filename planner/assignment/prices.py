@@ -4,10 +4,10 @@ With a price u_i >= 0 for each unit of agent i's capacity, no assignment costs l
 
     L(u) = sum_j min_i (cost_ij + u_i need_ij) - sum_i u_i capacity_i
 
-The largest L(u) is the bound of the linear relaxation. It is climbed by subgradients, load_i - capacity_i of the cheapest agents,
-with Polyak's step theta (target - L) / |g|^2 (B. Polyak, 1969; for assignment: M. Fisher, Management Science 27, 1981).
-What a job costs beyond its cheapest agent, at those prices, says which agents are worth trying: most jobs of a good assignment
-are with one of the three or four cheapest.
+The largest L(u) is the bound of the linear relaxation. It is climbed by subgradients, load_i - capacity_i of the
+cheapest agents, with Polyak's step theta (target - L) / |g|^2 (B. Polyak, 1969; for assignment: M. Fisher,
+Management Science 27, 1981). What a job costs beyond its cheapest agent, at those prices, says which agents are
+worth trying: most jobs of a good assignment are with one of the three or four cheapest.
 
 The same with all costs nought: where any L(u) is above nought, no assignment fits (Farkas' lemma).
 """
@@ -49,8 +49,8 @@ def reduced_costs(problem: Assignment, unit: Floats) -> Floats:
 def misfit(problem: Assignment) -> str:
     """Why no assignment can exist, where a simple argument says so; "" where none does.
 
-    Either a job fits no agent, or the capacities are too small together: with some prices even the cheapest agents of all
-    jobs take more than what all capacity is worth.
+    Either a job fits no agent, or the capacities are too small together: with some prices even the cheapest agents
+    of all jobs take more than what all capacity is worth.
     """
     alone = np.flatnonzero(~problem.allowed.any(axis=0))
     if len(alone):
@@ -71,7 +71,7 @@ def misfit(problem: Assignment) -> str:
     lack = _climb(*_by_job(problem, np.zeros_like(problem.costs)), problem.room, weight, STEPS)
     if lack > 1e-6 * (weight @ problem.room):
         shown = ", ".join(f"{x:.3g}" for x in weight[:8]) + (", ..." if len(weight) > 8 else "")
-        return f"the capacities are too small together: with weights {shown} on the agents the jobs need more than there is"
+        return f"the capacities are too small together: weighted by {shown}, the jobs need more than there is"
     return ""
 
 

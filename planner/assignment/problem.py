@@ -91,7 +91,9 @@ class Assignment:
 
     def loads(self, agents: Agents) -> Floats:
         """[agents]: what the jobs of each agent need together."""
-        return np.bincount(agents, self.needs[agents, np.arange(self.jobs)], self.agents)
+        return np.asarray(
+            np.bincount(agents, self.needs[agents, np.arange(self.jobs)], self.agents), np.float64
+        )
 
     def violations(self, agents: Agents) -> list[str]:
         """Every rule that the assignment breaks, in words; an empty list if it breaks none."""
@@ -123,7 +125,7 @@ class Assignment:
 
 
 def unit_of(values: NDArray[Any]) -> float | None:
-    """The largest number of which all `values` are multiples, of up to `MAX_DECIMALS` decimals; None if there is none."""
+    """The largest number of which all `values` are multiples, with `MAX_DECIMALS` decimals at most; None: none."""
     largest = float(np.abs(values).max(initial=0.0))
     if largest > 2.0**52:
         return None
@@ -142,10 +144,11 @@ def unit_of(values: NDArray[Any]) -> float | None:
 class Answer:
     """What a solver found.
 
-    `status`: "optimal" is proved; "feasible" is not; "infeasible" is proved, `reason` says how; "none found" says that the
-    solver found no assignment and no proof that there is none. `agents[j]` is the agent of job j, from 0, None where there is no
-    assignment, as is `cost`. No assignment costs less than `bound` (None: no bound was computed). `seconds` is the
-    solver's time without compilation; `trace` holds (seconds, cost) of each better assignment met on the way.
+    `status`: "optimal" is proved; "feasible" is not; "infeasible" is proved, `reason` says how; "none found" says
+    that the solver found no assignment and no proof that there is none. `agents[j]` is the agent of job j, from 0,
+    None where there is no assignment, as is `cost`. No assignment costs less than `bound` (None: no bound was
+    computed). `seconds` is the solver's time without compilation; `trace` holds (seconds, cost) of each better
+    assignment met on the way.
     """
 
     solver: str

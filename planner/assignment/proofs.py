@@ -9,7 +9,7 @@ import numpy as np
 from mpc_ray.planner.assignment import exact
 from mpc_ray.planner.assignment.knapsacks import Rewards, climb, knapsacks, rises, start
 from mpc_ray.planner.assignment.prices import Prices
-from mpc_ray.planner.assignment.problem import SLACK
+from mpc_ray.planner.assignment.problem import SLACK, Floats
 from mpc_ray.planner.assignment.search import Search
 from mpc_ray.planner.problem import ProblemError
 
@@ -67,7 +67,7 @@ def proofs(search: Search, priced: Prices, runs: Callable[[], int], moves: int |
 
 
 def _any(search: Search, moves: int | None) -> None:
-    """Let CP-SAT find any assignment, or prove that there is none. Silent where OR-Tools is missing: nothing is claimed."""
+    """Let CP-SAT find any assignment, or prove that there is none; without OR-Tools nothing is claimed."""
     if not exact.installed():
         return
     seconds, work = _limits(search, moves, 0.8)
@@ -83,7 +83,7 @@ def _any(search: Search, moves: int | None) -> None:
         search.settle("infeasible", "CP-SAT searched all assignments: none keeps every capacity")
 
 
-def _core(search: Search, rewards: Rewards, rise: np.ndarray, tried: float, moves: int | None) -> float:
+def _core(search: Search, rewards: Rewards, rise: Floats, tried: float, moves: int | None) -> float:
     """Prove that nothing better is left, or look for it, where few pairs may be in it; how many those are."""
     problem, cost = search.problem, search.cost
     unit = problem.cost_unit or 0.0

@@ -37,8 +37,9 @@ def solve(
 ) -> Answer:
     """Assign every job within `seconds`, or with a budget of `moves` instead of a clock.
 
-    Loops are compiled before the clock starts. With `moves` the same problem, seed and number of threads give the same assignment;
-    `SOLVERS` says what a move of each solver is. A solver stops early once it has proved that nothing better exists.
+    Loops are compiled before the clock starts. With `moves` the same problem, seed and number of threads give the
+    same assignment; `SOLVERS` says what a move of each solver is. A solver stops early once it has proved that
+    nothing better exists.
 
     Args:
         progress: called with seconds, best cost and bound (None where there is none yet) as they change, in any thread.
@@ -99,7 +100,7 @@ def _annealing(search: Search, moves: int | None, seed: int, threads: int, setti
 
 
 def _greedy(search: Search, moves: int | None, seed: int, threads: int, settings: GapSettings) -> Search:
-    """Jobs in order of regret at the prices, each to the cheapest agent with room; then the descent. Once, whatever the budget."""
+    """Jobs by regret at the prices, each to the cheapest agent with room; then the descent. Done once."""
     del moves, seed, threads
     t = table(search.problem, _priced(search).unit, search.problem.agents)
     order = np.sort(t.extra, axis=1)
@@ -203,7 +204,7 @@ SOLVERS: Mapping[str, Callable[[Search, int | None, int, int, GapSettings], Sear
 
 @cache
 def warm() -> None:
-    """Compile every loop, or load it from the cache on disk, and import OR-Tools; once a process, seconds the first time."""
+    """Compile every loop, or load it from the cache on disk, and import OR-Tools; once a process."""
     tiny = Assignment(np.array([[1.0, 2.0], [2.0, 1.0]]), np.ones((2, 2)), np.array([1.0, 2.0]))
     misfit(tiny)
     sacks = knapsacks(tiny)

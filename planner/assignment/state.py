@@ -17,8 +17,9 @@ Counts = NDArray[np.int64]
 class Table(NamedTuple):
     """The problem by job: `cost`, `need` and `extra` [jobs, agents], `room` and `price` [agents].
 
-    `extra` is the priced cost above that of the job's cheapest agent; `choice` [jobs, K] are its K cheapest agents. A job that
-    fits fewer than K agents has its cheapest one several times: agents that it does not fit are never proposed.
+    `extra` is the priced cost above that of the job's cheapest agent; `choice` [jobs, K] are its K cheapest agents.
+    A job that fits fewer than K agents has its cheapest one several times: agents that it does not fit are never
+    proposed.
     """
 
     cost: Floats
@@ -30,12 +31,12 @@ class Table(NamedTuple):
 
 
 class State(NamedTuple):
-    """An assignment: agent and place among the agent's jobs of each job; load, number and list of jobs of each agent."""
+    """An assignment: of each job its agent and place in its list; of each agent load, number and list of jobs."""
 
     agent: Agents
     place: Counts
     load: Floats
-    count: Counts
+    held: Counts
     member: NDArray[np.int32]
 
 
@@ -72,26 +73,26 @@ def state(table: Table, agents: Agents) -> State:
 def enter(need: Floats, s: State) -> None:
     """Fill loads and lists from `s.agent`."""
     s.load[:] = 0.0
-    s.count[:] = 0
+    s.held[:] = 0
     for j in range(len(s.agent)):
         i = s.agent[j]
         s.load[i] += need[j, i]
-        s.place[j] = s.count[i]
-        s.member[i, s.count[i]] = j
-        s.count[i] += 1
+        s.place[j] = s.held[i]
+        s.member[i, s.held[i]] = j
+        s.held[i] += 1
 
 
 @compiled
 def move(need: Floats, s: State, job: int, to: int) -> None:
     """Take the job from its agent to another."""
     old = s.agent[job]
-    s.count[old] -= 1
-    last = s.member[old, s.count[old]]
+    s.held[old] -= 1
+    last = s.member[old, s.held[old]]
     s.member[old, s.place[job]] = last
     s.place[last] = s.place[job]
-    s.member[to, s.count[to]] = job
-    s.place[job] = s.count[to]
-    s.count[to] += 1
+    s.member[to, s.held[to]] = job
+    s.place[job] = s.held[to]
+    s.held[to] += 1
     s.load[old] -= need[job, old]
     s.load[to] += need[job, to]
     s.agent[job] = to
@@ -105,13 +106,13 @@ def draw(seed: NDArray[np.uint64]) -> np.uint64:
     x ^= x >> np.uint64(7)
     x ^= x << np.uint64(17)
     seed[0] = x
-    return x
+    return np.uint64(x)
 
 
 @compiled
 def below(seed: NDArray[np.uint64], bound: int) -> int:
     """A number from 0 to bound - 1, uniform but for 2^-31 of itself."""
-    return np.int64(((draw(seed) >> np.uint64(33)) * np.uint64(bound)) >> np.uint64(31))
+    return int(((draw(seed) >> np.uint64(33)) * np.uint64(bound)) >> np.uint64(31))
 
 
 def seeds(seed: int, count: int) -> list[NDArray[np.uint64]]:
