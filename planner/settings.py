@@ -25,7 +25,10 @@ from mpc_ray.planner.problem import ProblemError
 VARIABLE = "MPC_PLANNER_SETTINGS"
 
 # Where the dataclass of each section is; imported when it is asked for, for it brings its solvers along.
-SECTIONS: Mapping[str, str] = {"gap": "mpc_ray.planner.assignment.settings:GapSettings"}
+SECTIONS: Mapping[str, str] = {
+    "gap": "mpc_ray.planner.assignment.settings:GapSettings",
+    "maxcut": "mpc_ray.planner.ising.settings:MaxcutSettings",
+}
 
 Section = TypeVar("Section")
 
