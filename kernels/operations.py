@@ -41,7 +41,7 @@ class Draw:
     def words16(self, *shape: int) -> Tensor:
         return torch.randint(0, 1 << 16, shape, generator=self.source).to(torch.uint16)
 
-    def key(self, length: int) -> bytes:
+    def key(self, length: int) -> Any:
         return bytes(self.bytes(length).tolist())
 
 

@@ -71,7 +71,8 @@ def plan(problem: Problem | Workload, solver: Solver | str | None = None, **opti
     if isinstance(problem, Workload):
         if solver is not None and not isinstance(solver, str):
             raise TypeError("a workload's solver is named, for instance 'annealing'")
-        return plan_jobs(problem, **({} if solver is None else {"solver": solver}), **options)
+        named = {} if solver is None else {"solver": solver}
+        return plan_jobs(problem, **(named | options))
     if isinstance(solver, str) or options:
         raise TypeError("a placement problem takes a function as its solver, and no options")
     chosen = greedy if solver is None else solver

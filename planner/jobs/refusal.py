@@ -118,7 +118,7 @@ class Sites:
         good = np.ones(len(self.regions), np.bool_)
         for name, number in self.regions.items():
             good[number] = (job.regions is None or name in job.regions) and name not in job.forbidden_regions
-        mask: Array = good[self.places].all(axis=1)
+        mask: Array = np.asarray(good[self.places].all(axis=1))
         return mask
 
     def holding(self, model: str) -> Array:

@@ -106,8 +106,8 @@ class Search:
         self.guard = bars[0]
         best = best_of(*(bar.measures for bar in bars))
         self.bar = Bar(best, np.min([bar.limits for bar in bars], axis=0))
-        for place, mode, table in plans:
-            self._consider(place, mode, table, "earliest")
+        for place, turn, table in plans:
+            self._consider(place, turn, table, "earliest")
 
     def _repair(self, move_price: float) -> None:
         """The previous plan, with the jobs that have no place in it put where F grows least."""
@@ -141,8 +141,8 @@ class Search:
         """The timetable of a plan."""
         ints = [np.empty(self.n, np.int64) for _ in range(5)]
         start, end = np.empty(self.n), np.empty(self.n)
-        count = in_full(self.data, place, mode, *ints, start, end)
         batch, triple, variant, group, size = ints
+        count = in_full(self.data, place, mode, batch, triple, variant, group, size, start, end)
         return Timetable(
             batch, triple[:count], variant[:count], group[:count], size[:count], start[:count], end[:count]
         )

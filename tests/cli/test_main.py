@@ -177,7 +177,7 @@ def test_a_signal_ends_the_parties_and_the_program(
         stderr=subprocess.PIPE,
         text=True,
         # What runs in the background of a shell ignores Ctrl-C, and hands that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread here
     )
     assert child.stderr is not None
     assert "starting three parties" in child.stderr.readline()

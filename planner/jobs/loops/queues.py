@@ -33,7 +33,7 @@ class State(NamedTuple):
 
     place: Array  # [n] int64
     mode: Array  # [T] int64
-    count: Array  # [T] int64
+    count: Array  # type: ignore[assignment]  # [T] int64; hides tuple.count, which nobody needs here
     queue: Array  # [T, n] int64
     stat: Array  # [T, STATS] float64
     random: Array  # [1] uint64, state of the generator
@@ -104,7 +104,7 @@ def following(random: Array) -> Any:
 @compiled
 def below(random: Array, n: int) -> int:
     """A number from 0 to n - 1."""
-    return np.int64((following(random) >> np.uint64(11)) % np.uint64(n))
+    return np.int64((following(random) >> np.uint64(11)) % np.uint64(n))  # type: ignore[return-value]
 
 
 @compiled
@@ -202,7 +202,7 @@ def value(d: Data, goal: Goal, sums: Array, load: Array, moved: int) -> float:
     found += (w[1] * sums[LATENCY] + w[3] * sums[TARDY] + w[4] * sums[LATE] + w[5] * sums[DOLLARS]) / n
     found += goal.prices[0] * beyond + goal.prices[1] * max(0.0, sums[LATENCY] / n - goal.limits[1])
     found += goal.prices[2] * max(0.0, sums[LATE] - goal.limits[2])
-    return found + goal.prices[3] * max(0.0, sums[WORSE] - goal.limits[4])
+    return found + goal.prices[3] * max(0.0, sums[WORSE] - goal.limits[4])  # type: ignore[no-any-return]
 
 
 @compiled
