@@ -12,6 +12,9 @@ from mpc_ray.trust.certs import Identity
 from mpc_ray.trust.records import PartyRecord
 
 
+MAX_BYTES = 512 << 20  # of a command or its answer: no party fills a gateway's memory with one message
+
+
 def endpoint_hello() -> Hello:
     """HELLO between gateway and party: this release. Sessions are named later, in commands."""
     return Hello(bytes(16), Digests(version=digest(mpc_ray.__version__.encode())))
@@ -38,6 +41,7 @@ def dial_endpoint(record: PartyRecord, identity: Identity, *, federation: str, t
         kind=Kind.GATEWAY,
         uri=record.uri(federation),
         timeout=timeout,
+        max_bytes=MAX_BYTES,
     )
 
 

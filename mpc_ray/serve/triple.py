@@ -117,7 +117,7 @@ class TripleLeader:
                 with metrics.timed("submit", set=self.set):
                     await sent.taken()
                 submit_s = loop.time() - began
-                key = (asked.model, asked.length, asked.output, asked.range_check)
+                key = (asked.model, asked.model_digest, asked.length, asked.output, asked.range_check)
                 metrics.queue(self._batcher.waiting + 1, set=self.set)
                 queued = Queued(asked.job, asked.model, asked.length, job.traceparent)
                 done = await place.compute(queued, key, asked.batch * asked.length, deadline)

@@ -101,12 +101,20 @@ class ReplayJournal:
             raise self._unwritable(error) from None
 
     def sweep(self, now_ms: int | None = None) -> int:
-        """Forget what expired more than ``KEEP_MS`` ago; how many. ``Unavailable`` if it cannot be written."""
+        """Forget what expired more than ``KEEP_MS`` ago; how many. ``Unavailable`` if it cannot be written.
+
+        What is remembered is the newest expiry among them, not the clock's word: one that was far ahead at a sweep must
+        not refuse every job from then on.
+        """
         until = (self._clock() if now_ms is None else now_ms) - KEEP_MS
         try:
             with self._lock, self._writing():
+                (newest,) = self._db.execute(
+                    "SELECT max(expires_ms) FROM accepted WHERE expires_ms <= ?", (until,)
+                ).fetchone()
                 gone = self._db.execute("DELETE FROM accepted WHERE expires_ms <= ?", (until,)).rowcount
-                self._db.execute("UPDATE state SET value = max(value, ?) WHERE name = 'swept_ms'", (until,))
+                if newest is not None:
+                    self._db.execute("UPDATE state SET value = max(value, ?) WHERE name = 'swept_ms'", (newest,))
         except sqlite3.Error as error:
             raise self._unwritable(error) from None
         return gone

@@ -176,3 +176,14 @@ def test_damaged_missing_and_malformed(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     for job in ("", "ab", "AB" * 16, "'; --"):
         assert code_of(lambda job=job: journal(tmp_path / "b").accept(job, "a", NOW + 1, NOW)) == "malformed"
+
+
+def test_a_clock_that_was_far_ahead_at_a_sweep_does_not_close_the_journal(tmp_path: Path) -> None:
+    own = journal(tmp_path)
+    own.accept(JOB, "a", NOW + 60_000, NOW)
+    assert own.sweep(NOW + 10 * 365 * 86_400_000) == 1
+    assert code_of(lambda: own.accept(JOB, "a", NOW + 60_000, NOW)) == "expired", (
+        "what was swept stays refused"
+    )
+    own.accept("cd" * 16, "a", NOW + 120_000, NOW + 61_000)
+    assert len(own) == 1
