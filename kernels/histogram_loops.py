@@ -138,5 +138,5 @@ def rotate(x: Byte, by: Int, out: Byte) -> None:
     lines = x.reshape(rows, 1, nb)
     start = np.empty(1, np.int64)
     for r in range(rows):
-        start[0] = -by[r] & (nb - 1) if nb & (nb - 1) == 0 else -by[r] % nb
+        start[0] = -by[r] & (nb - 1) if nb & (nb - 1) == 0 else (nb - by[r] % nb) % nb  # -by may not exist
         _turned_sums(lines, r, 1, start, out[r])

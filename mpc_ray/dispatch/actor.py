@@ -51,10 +51,13 @@ class PlanActor:
         if place is not None:
             return {"triple": place}
         try:
-            return {"triple": self._dispatcher.arrive(replace(job, arrival_s=time.monotonic()))}
+            place = self._dispatcher.arrive(replace(job, arrival_s=time.monotonic()))
         except MpcError as error:
             self._until.pop(job.name, None)
             return {"error": error.cause, "remedy": error.remedy}
+        if job.name in self._over:  # while it was placed
+            self._dispatcher.withdraw(job.name)
+        return {"triple": place}
 
     def triples(self, triples: Sequence[Triple]) -> None:
         """These are there now, and no others."""

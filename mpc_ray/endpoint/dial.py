@@ -11,7 +11,6 @@ from mpc_ray.errors import ConfigError
 from mpc_ray.trust.certs import Identity
 from mpc_ray.trust.records import PartyRecord
 
-
 MAX_BYTES = 512 << 20  # of a command or its answer: no party fills a gateway's memory with one message
 
 

@@ -110,14 +110,14 @@ def test_a_job_sent_again_is_refused_by_the_parties() -> None:
 def test_shares_of_every_message_come_from_keys_of_their_own() -> None:
     """Pieces 0 and 1 are expanded from two seeds that no other message has, and no two tensors share a key."""
     keys: list[bytes] = []
-    expand = prf.expand
+    fill = parcel.fill
 
-    def counted(key: bytes, step: int, chunk: int, length: int, kind: prf.Prf = "aes128ctr") -> np.ndarray:
+    def counted(into: memoryview, key: bytes, block: bytes) -> None:
         keys.append(key[:16])
-        return expand(key, step, chunk, length, kind)
+        fill(into, key, block)
 
     secret = {name: parcel.Secret(np.zeros(3, np.int64), 4) for name in "ab"}
-    with mock.patch.object(parcel, "expand", counted):
+    with mock.patch.object(parcel, "fill", counted):
         parcels = [parcel.deal(secret) for _ in range(3)]
     assert len(keys) == len(set(keys)) == 3 * 2 * 2
     seeds = [seed for three in parcels for seed in three[0].header["seeds"].values()]

@@ -59,7 +59,7 @@ async def main():
         await several(1000 + _ * 2, 1)
     before = await plan.status.remote()
     said["served"] = await several(10, 16)
-    for _ in range(50):
+    for _ in range(400):  # a job whose router did not wait for the plan is forgotten after half a minute
         after = await plan.status.remote()
         if after["waiting"] == 0: break
         await asyncio.sleep(0.1)
