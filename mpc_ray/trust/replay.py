@@ -114,7 +114,9 @@ class ReplayJournal:
                 ).fetchone()
                 gone = self._db.execute("DELETE FROM accepted WHERE expires_ms <= ?", (until,)).rowcount
                 if newest is not None:
-                    self._db.execute("UPDATE state SET value = max(value, ?) WHERE name = 'swept_ms'", (newest,))
+                    self._db.execute(
+                        "UPDATE state SET value = max(value, ?) WHERE name = 'swept_ms'", (newest,)
+                    )
         except sqlite3.Error as error:
             raise self._unwritable(error) from None
         return gone
