@@ -76,7 +76,7 @@ def misfit(problem: Assignment) -> str:
 
 
 def _by_job(problem: Assignment, costs: Floats) -> tuple[Floats, Floats]:
-    """Costs and needs as [jobs, agents], copied: one kind of array to compile for. What does not fit costs infinitely much."""
+    """Costs, infinite for what does not fit, and needs as [jobs, agents]; copied: one kind of array to compile for."""
     return np.array(np.where(problem.allowed, costs, np.inf).T, order="C"), np.array(
         problem.needs.T, order="C"
     )

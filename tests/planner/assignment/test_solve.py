@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from mpc_ray.planner import ProblemError
-from mpc_ray.planner.assignment import SOLVERS, Answer, Assignment, GapSettings, generate, solve
-from mpc_ray.planner.assignment import exact
+from mpc_ray.planner.assignment import SOLVERS, Answer, Assignment, GapSettings, exact, generate, solve
 from mpc_ray.planner.assignment.chains import anneal
 from mpc_ray.planner.assignment.descent import descend
 from mpc_ray.planner.assignment.knapsacks import _climb as knapsack_climb
