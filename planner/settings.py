@@ -27,6 +27,7 @@ VARIABLE = "MPC_PLANNER_SETTINGS"
 # Where the dataclass of each section is; imported when it is asked for, for it brings its solvers along.
 SECTIONS: Mapping[str, str] = {
     "gap": "mpc_ray.planner.assignment.settings:GapSettings",
+    "jobs": "mpc_ray.planner.jobs.settings:JobSettings",
     "maxcut": "mpc_ray.planner.ising.settings:MaxcutSettings",
 }
 

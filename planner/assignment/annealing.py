@@ -17,7 +17,7 @@ from mpc_ray.planner.assignment.chains import Schedule, anneal
 from mpc_ray.planner.assignment.descent import descend, overload_price
 from mpc_ray.planner.assignment.prices import Prices
 from mpc_ray.planner.assignment.problem import Agents
-from mpc_ray.planner.assignment.proofs import proofs
+from mpc_ray.planner.assignment.proofs import any_assignment, proofs
 from mpc_ray.planner.assignment.search import Search
 from mpc_ray.planner.assignment.settings import GapSettings
 from mpc_ray.planner.assignment.state import State, Table, state, table
@@ -66,6 +66,8 @@ class Annealing:
                 break
             self._run(proposals)
             next(work, None)
+        if self.proving and self.moves is not None and self.search.agents is None:
+            any_assignment(self.search, self.moves)
 
     def _proposals(self) -> int:
         """Of the next run: fewer where time or moves do not last for a whole one; 0: none."""

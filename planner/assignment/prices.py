@@ -36,7 +36,7 @@ class Prices:
 def prices(problem: Assignment, steps: int = STEPS) -> Prices:
     """Prices near the best, and their bound. Every job must fit some agent."""
     unit = np.zeros(problem.agents)
-    bound = _climb(*_by_job(problem, problem.costs), problem.capacities, unit, steps)
+    bound = _climb(*_by_job(problem, problem.costs), problem.capacities.copy(), unit, steps)
     return Prices(unit, bound)
 
 
@@ -68,7 +68,7 @@ def misfit(problem: Assignment) -> str:
             f"all jobs need {least:g} at least, and all capacities together are {problem.capacities.sum():g}"
         )
     weight = 1 / np.maximum(problem.needs.mean(axis=1), 1e-300)
-    lack = _climb(*_by_job(problem, np.zeros_like(problem.costs)), problem.room, weight, STEPS)
+    lack = _climb(*_by_job(problem, np.zeros_like(problem.costs)), problem.room.copy(), weight, STEPS)
     if lack > 1e-6 * (weight @ problem.room):
         shown = ", ".join(f"{x:.3g}" for x in weight[:8]) + (", ..." if len(weight) > 8 else "")
         return f"the capacities are too small together: weighted by {shown}, the jobs need more than there is"
@@ -76,9 +76,9 @@ def misfit(problem: Assignment) -> str:
 
 
 def _by_job(problem: Assignment, costs: Floats) -> tuple[Floats, Floats]:
-    """Costs and needs as [jobs, agents]; what does not fit costs infinitely much."""
-    return np.ascontiguousarray(np.where(problem.allowed, costs, np.inf).T), np.ascontiguousarray(
-        problem.needs.T
+    """Costs, infinite for what does not fit, and needs as [jobs, agents]; copied: one kind of array to compile for."""
+    return np.array(np.where(problem.allowed, costs, np.inf).T, order="C"), np.array(
+        problem.needs.T, order="C"
     )
 
 

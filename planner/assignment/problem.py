@@ -76,9 +76,10 @@ class Assignment:
     @cached_property
     def room(self) -> Floats:
         """Capacities with the slack that sums of fractions may lack; whole numbers need none."""
-        if unit_of(self.needs) is not None:
+        unit = unit_of(self.needs)
+        if unit is not None and unit >= 1:
             return self.capacities
-        return self.capacities * (1 + SLACK) + SLACK
+        return self.capacities * (1 + SLACK) + SLACK * (unit or float(self.needs.max()))
 
     @cached_property
     def cost_unit(self) -> float | None:

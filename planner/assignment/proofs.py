@@ -33,7 +33,7 @@ def proofs(search: Search, priced: Prices, runs: Callable[[], int], moves: int |
     while search.agents is None:
         late = search.seconds is not None and search.passed() > _PATIENCE * search.seconds
         if runs() >= _FRUITLESS or late:
-            _any(search, moves)
+            any_assignment(search, moves)
             break
         yield
     while search.agents is None:
@@ -66,7 +66,7 @@ def proofs(search: Search, priced: Prices, runs: Callable[[], int], moves: int |
             yield
 
 
-def _any(search: Search, moves: int | None) -> None:
+def any_assignment(search: Search, moves: int | None) -> None:
     """Let CP-SAT find any assignment, or prove that there is none; without OR-Tools nothing is claimed."""
     if not exact.installed():
         return

@@ -42,12 +42,12 @@ class State(NamedTuple):
 
 def table(problem: Assignment, unit: Floats, choices: int) -> Table:
     """The problem at those prices of capacity. `choices`: how many agents of each job are worth trying."""
-    extra = np.ascontiguousarray(reduced_costs(problem, unit).T)
+    extra = np.array(reduced_costs(problem, unit).T, order="C")
     order = np.argsort(extra, axis=1, kind="stable")[:, : min(choices, problem.agents)].astype(np.int64)
     fits = np.isfinite(np.take_along_axis(extra, order, axis=1))
     return Table(
-        np.ascontiguousarray(problem.costs.T),
-        np.ascontiguousarray(problem.needs.T),
+        np.array(problem.costs.T, order="C"),
+        np.array(problem.needs.T, order="C"),
         extra,
         problem.room.copy(),
         unit.copy(),

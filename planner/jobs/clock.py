@@ -67,13 +67,16 @@ class Lane:
         whole = self.until - self.began
         return 1.0 if whole <= 0 else min(1.0, (self.clock.passed() - self.began) / whole)
 
+    def left(self) -> float:
+        """Seconds until the lane ends; with moves, infinity."""
+        return self.until - self.clock.passed()
+
     def take(self, slices: int) -> int:
         """Moves for the next of about `slices` walks of equal length; 0 when the lane is over."""
         if self.moves is not None:
             left = self.moves - self.done
             return max(0, min(left, max(FEW, self.moves // slices)))
-        left_s = self.until - self.clock.passed()
-        wanted = min((self.until - self.began) / slices, CAREFUL * left_s)
+        wanted = min((self.until - self.began) / slices, CAREFUL * self.left())
         moves = int(wanted / self._pace)
         if not self._timed:
             moves = min(moves, 4 * FEW)

@@ -7,7 +7,6 @@ order a queue otherwise (`walk.walk`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,40 +15,16 @@ from mpc_ray.planner.jobs.clock import Lane
 from mpc_ray.planner.jobs.loops.queues import State
 from mpc_ray.planner.jobs.loops.walk import walk
 from mpc_ray.planner.jobs.search import Candidate, Search
+from mpc_ray.planner.jobs.settings import JobSettings
 from mpc_ray.planner.jobs.timetable import tail_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True)
-class Walking:
-    """Settings of the native solvers; `plan tune` looks for better ones.
-
-    Temperatures are `hot`·F/n, falling geometrically to `cold`·F/n. `near` is how many of a job's quickest triples are
-    proposed; `swaps`, `groups`, `recuts` are shares of the moves, `mates` the share of targets where another of the
-    group is. m of `queues` stands `deep` (a share) below the makespan at first, `shallow` at the end. `slices` walks
-    are made, between which m and z are renewed. `kick` is the share of jobs that a descent moves when it is stuck,
-    `ladder` the number of temperatures of tempering.
-    """
-
-    hot: float = 6.0
-    cold: float = 0.017
-    near: int = 12
-    swaps: float = 0.2
-    groups: float = 0.05
-    recuts: float = 0.1
-    mates: float = 0.3
-    deep: float = 0.3
-    shallow: float = 0.02
-    slices: int = 30
-    kick: float = 0.02
-    ladder: int = 8
-
-
 def _walk(
     search: Search,
     lane: Lane,
-    s: Walking,
+    s: JobSettings,
     state: State,
     at: Candidate,
     moves: int,
@@ -82,59 +57,62 @@ def _walk(
     return search.offer(place, mode, name), float(found[1])
 
 
-def annealing(search: Search, lane: Lane, s: Walking, name: str = "annealing") -> None:
-    """Simulated annealing (Kirkpatrick, Gelatt and Vecchi, 1983) from the best plan so far.
+def annealing(
+    search: Search, lane: Lane, s: JobSettings, name: str = "annealing", start: Candidate | None = None
+) -> None:
+    """Simulated annealing (Kirkpatrick, Gelatt and Vecchi, 1983) from the best plan so far, or from `start`.
 
     A move that changes the value by Δ is taken if Δ ≤ 0, else with probability exp(-Δ/T), while T falls from
-    hot·F/n to cold·F/n with the lane; m rises towards the makespan as it falls.
+    hot·F/n to cold·F/n with what is left of the lane, from a tenth of that where a start is given; m rises towards the
+    makespan as it falls.
     """
-    place, mode = search.start()
-    at = search.best
-    state = search.state(place, mode, lane.seed())
+    at = search.best if start is None else start
+    hot = s.hot if start is None else 0.1 * s.hot
+    state = search.state(at.place, search.mode_of(at), lane.seed())
     unit = search.guard.measures.energy / max(1, search.n)
-    done = lane.fraction()
+    began = lane.fraction()
+    done = 0.0
     while moves := lane.take(s.slices):
         after = min(1.0, done + 1.0 / s.slices)
-        heat = (_between(s.hot, s.cold, done) * unit, _between(s.hot, s.cold, after) * unit)
+        heat = (_between(hot, s.cold, done) * unit, _between(hot, s.cold, after) * unit)
         found, _ = _walk(search, lane, s, state, at, moves, heat, _between(s.deep, s.shallow, done), name)
         if found.rank < at.rank or found.measures.makespan_s < at.measures.makespan_s:
             at = found
-        done = lane.fraction()
+        done = min(1.0, (lane.fraction() - began) / max(1e-9, 1.0 - began))
 
 
 def descent(
-    search: Search, lane: Lane, s: Walking, start: tuple[Array, Array] | None = None, name: str = "descent"
+    search: Search,
+    lane: Lane,
+    s: JobSettings,
+    start: tuple[Array, Array] | None = None,
+    name: str = "descent",
 ) -> None:
     """Local search: moves that make nothing worse, in random order; when 30 moves a job have found nothing better, a
     few jobs of the best plan go elsewhere at random and it begins again (iterated local search; Lourenço, Martin and
     Stützle, 2003)."""
-    place, mode = search.start() if start is None else start
-    at = best = search.offer(place, mode, name) if start is not None else search.best
-    state = search.state(place, mode, lane.seed())
+    best = search.best if start is None else search.offer(*start, name)
+    state = search.state(best.place, search.mode_of(best), lane.seed())
     while moves := lane.take(s.slices):
         below = _between(s.deep, s.shallow, min(1.0, 2 * lane.fraction()))
         at, _ = _walk(search, lane, s, state, best, min(moves, 30 * search.n), (0.0, 0.0), below, name)
         if at.rank < best.rank:
             best = at
             continue
-        assert at.mode is not None
-        origin = best if best.mode is not None else at
-        assert origin.mode is not None
-        state = search.state(_kicked(search, lane, origin.place, s.kick), origin.mode, lane.seed())
+        state = search.state(_kicked(search, lane, best.place, s.kick), search.mode_of(best), lane.seed())
 
 
-def tempering(search: Search, lane: Lane, s: Walking, name: str = "tempering") -> None:
+def tempering(search: Search, lane: Lane, s: JobSettings, name: str = "tempering") -> None:
     """Parallel tempering (Geyer, 1991; Hukushima and Nemoto, 1996) on native moves.
 
     `ladder` plans walk at temperatures from cold·F/n to hot·F/n; after each round neighbours k, k+1 change places
     with probability min(1, exp((1/T_k - 1/T_k+1)·(E_k - E_k+1))).
     """
-    place, mode = search.start()
     at = search.best
     count = max(2, s.ladder)
     unit = search.guard.measures.energy / max(1, search.n)
     heats = [_between(s.cold, s.hot, k / (count - 1)) * unit for k in range(count)]
-    states = [search.state(place, mode, lane.seed()) for _ in heats]
+    states = [search.state(at.place, search.mode_of(at), lane.seed()) for _ in heats]
     values = [0.0] * count
     while moves := lane.take(4 * s.slices):
         each = max(1, moves // count)
@@ -150,7 +128,7 @@ def tempering(search: Search, lane: Lane, s: Walking, name: str = "tempering") -
                 values[k], values[k + 1] = values[k + 1], values[k]
 
 
-def control(search: Search, lane: Lane, s: Walking, name: str = "random") -> None:
+def control(search: Search, lane: Lane, s: JobSettings, name: str = "random") -> None:
     """The control: random plans, each brought down by the same descent as everything else, until the lane is over.
 
     What a cleverer start is worth is what it gains over this.
@@ -172,7 +150,7 @@ def random_plan(search: Search, lane: Lane) -> Array:
     return place
 
 
-def greedy(search: Search, lane: Lane, s: Walking, name: str = "greedy") -> None:
+def greedy(search: Search, lane: Lane, s: JobSettings, name: str = "greedy") -> None:
     """Greedy by marginal F: the jobs one by one, longest first and by due date, each where F grows least."""
     d = search.data
     alone = (d.fixed + d.item).min(axis=0)

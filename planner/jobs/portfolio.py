@@ -5,34 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from mpc_ray.planner.jobs.clock import Lane
-from mpc_ray.planner.jobs.native import Walking, annealing, control, descent, greedy, tempering
+from mpc_ray.planner.jobs.exact import exact
+from mpc_ray.planner.jobs.native import annealing, control, descent, greedy, tempering
+from mpc_ray.planner.jobs.potts import bifurcation
 from mpc_ray.planner.jobs.search import Search
+from mpc_ray.planner.jobs.settings import JobSettings
 
-Solver = Callable[[Search, Lane, Walking], None]
+Solver = Callable[[Search, Lane, JobSettings], None]
+
+SHORT_S = 0.03  # below that one solver gets all: two threads cost more than they bring
 
 SOLVERS: dict[str, Solver] = {
     "greedy": greedy,
     "descent": descent,
     "annealing": annealing,
     "tempering": tempering,
+    "bifurcation": bifurcation,
     "random": control,
+    "exact": exact,
 }
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What `plan tune` may set. `small` and `medium` are numbers of jobs up to which a size counts as such."""
-
-    small: int = 50
-    medium: int = 500
-    walking: Walking = field(default_factory=Walking)
-
-
 def portfolio(
-    search: Search, seed: int, until: float, moves: int | None, threads: int, settings: Settings
+    search: Search, seed: int, until: float, moves: int | None, threads: int, settings: JobSettings
 ) -> None:
     """Run the solvers for this size side by side until the clock, or the moves, are used up."""
     pairs = lanes(search.n, until - search.clock.passed(), settings)
@@ -45,7 +42,7 @@ def portfolio(
     ]
 
     def run(name: str, lane: Lane) -> None:
-        SOLVERS[name](search, lane, settings.walking)
+        SOLVERS[name](search, lane, settings)
 
     if moves is not None:
         for (
@@ -58,10 +55,12 @@ def portfolio(
             done.result()
 
 
-def lanes(n: int, seconds: float, settings: Settings) -> list[tuple[str, bool]]:
+def lanes(n: int, seconds: float, s: JobSettings) -> list[tuple[str, bool]]:
     """Solvers to run side by side, the more important first, and whether each has the strict limits."""
-    if seconds < 0.03:
-        return [("annealing" if n <= settings.small else "descent", True)]
-    if n <= settings.medium:
+    if seconds < SHORT_S:
+        return [("annealing" if n < s.large else "descent", True)]
+    if n <= s.small:
+        return [("annealing", True), ("bifurcation", False)]
+    if n < s.large:
         return [("annealing", True), ("annealing", False)]
     return [("descent", True), ("annealing", False)]

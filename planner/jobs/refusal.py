@@ -110,15 +110,15 @@ class Sites:
 
     def allowed(self, job: Job, group: Group) -> Array:
         """Triples [T] on which the job may run."""
-        mask: Array = np.logical_and.reduce(list(self.tests(job, group).values()))
+        mask: Array = np.all(np.array(list(self.tests(job, group).values())), axis=0)
         return mask
 
     def resident(self, job: Job) -> Array:
         """Triples whose three workers all stand where the job may be computed."""
-        good = np.ones(len(self.regions), np.bool_)
+        good: Array = np.ones(len(self.regions), np.bool_)
         for name, number in self.regions.items():
             good[number] = (job.regions is None or name in job.regions) and name not in job.forbidden_regions
-        mask: Array = np.asarray(good[self.places].all(axis=1))
+        mask: Array = np.all(good[self.places], axis=1)
         return mask
 
     def holding(self, model: str) -> Array:
@@ -143,13 +143,13 @@ class Sites:
 
 def why_nowhere(sites: Sites, job: Job, group: Group) -> str:
     """Why no triple may run the job: how many fail which test, each counted at the first it fails."""
-    left = np.ones(len(sites.triples), np.bool_)
+    left: Array = np.ones(len(sites.triples), np.bool_)
     parts = []
     for words, mask in sites.tests(job, group).items():
         if failed := int((left & ~mask).sum()):
             first = next((f for f in sites.faults if f), "") if words == "cannot be used" else ""
             parts.append(f"{failed} {words}" + (f" ({first})" if first else ""))
-        left &= mask
+        left = np.logical_and(left, mask)
     residency = "" if job.regions is None else f" (residency {_listed(job.regions)})"
     return f"it fits none of {len(sites.triples)} triples{residency}: {', '.join(parts)}"
 

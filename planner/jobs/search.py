@@ -100,14 +100,14 @@ class Search:
         plans: list[tuple[Array, Array | None, Timetable]] = [(place, None, table) for place, table in found]
         if len(turns) > 1:
             for place, _ in found:
-                mode = self.settled(place)
-                plans.append((place, mode, self.table(place, mode)))
+                better = self.settled(place)
+                plans.append((place, better, self.table(place, better)))
         bars = [self._bar(table) for _, _, table in plans]
         self.guard = bars[0]
         best = best_of(*(bar.measures for bar in bars))
         self.bar = Bar(best, np.min([bar.limits for bar in bars], axis=0))
-        for place, turn, table in plans:
-            self._consider(place, turn, table, "earliest")
+        for place, mode, table in plans:
+            self._consider(place, mode, table, "earliest")
 
     def _repair(self, move_price: float) -> None:
         """The previous plan, with the jobs that have no place in it put where F grows least."""
@@ -139,9 +139,10 @@ class Search:
 
     def table(self, place: Array, mode: Array) -> Timetable:
         """The timetable of a plan."""
-        ints = [np.empty(self.n, np.int64) for _ in range(5)]
-        start, end = np.empty(self.n), np.empty(self.n)
+        n = self.n
+        ints, times = np.empty((5, n), np.int64), np.empty((2, n))
         batch, triple, variant, group, size = ints
+        start, end = times
         count = in_full(self.data, place, mode, batch, triple, variant, group, size, start, end)
         return Timetable(
             batch, triple[:count], variant[:count], group[:count], size[:count], start[:count], end[:count]
@@ -227,8 +228,6 @@ class Search:
         fill(self.data, state, self.free_goal(0.0), turn, near)
         return state.place
 
-    def start(self) -> tuple[Array, Array]:
-        """The plan from which a walk sets out: the best so far."""
-        best = self.best
-        mode = best.mode if best.mode is not None else np.full(self.triples, BY_ARRIVAL, np.int64)
-        return best.place, mode
+    def mode_of(self, plan: Candidate) -> Array:
+        """The modes of a plan's queues; of a yardstick's own order the nearest that there is."""
+        return plan.mode if plan.mode is not None else np.full(self.triples, BY_ARRIVAL, np.int64)

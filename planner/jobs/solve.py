@@ -13,10 +13,12 @@ from mpc_ray.planner.jobs.clock import Clock, Lane
 from mpc_ray.planner.jobs.earliest import by_arrival, earliest_completion
 from mpc_ray.planner.jobs.loops.layout import Timetable
 from mpc_ray.planner.jobs.schedule import Point, Schedule
+from mpc_ray.planner.jobs.settings import JobSettings
 from mpc_ray.planner.jobs.timetable import measures
 from mpc_ray.planner.jobs.warm import ready, warm
 from mpc_ray.planner.jobs.workload import Workload
 from mpc_ray.planner.problem import ProblemError
+from mpc_ray.planner.settings import section
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -35,7 +37,7 @@ def plan_jobs(
     moves: int | None = None,
     seed: int = 0,
     solver: str = "portfolio",
-    settings: Any = None,
+    settings: JobSettings | None = None,
     previous: Mapping[str, str] | None = None,
     move_price: float = 0.3,
     most_moves: int | None = None,
@@ -46,7 +48,8 @@ def plan_jobs(
 
     With `deadline_s` (0.2 where nothing is said) the best plan found by then; the clock runs from the call. With
     `moves` instead that many proposals, and the same seed gives the same plan. `solver` is `portfolio`, `earliest`,
-    or a name of `portfolio.SOLVERS`; `settings` are those of `portfolio.Settings`, the defaults where None.
+    or a name of `portfolio.SOLVERS`; `settings` are those of the section `jobs` of the file that
+    MPC_PLANNER_SETTINGS names, the defaults where there is none.
 
     `previous` (job → triple) starts from an earlier plan: each job that leaves its triple costs `move_price`·F/n, and
     at most `most_moves` do; jobs whose triple is gone, or that are new, go where they fit best.
@@ -110,7 +113,7 @@ def _search(
     moves: int | None,
     seed: int,
     solver: str,
-    settings: Any,
+    settings: JobSettings | None,
     previous: Mapping[str, str] | None,
     move_price: float,
     most_moves: int | None,
@@ -118,10 +121,10 @@ def _search(
     progress: Callable[[Point], None] | None,
 ) -> Schedule:
     # Here, not at the top: these load numba, which is not for a process that has not asked for it.
-    from mpc_ray.planner.jobs.portfolio import SOLVERS, Settings, portfolio
+    from mpc_ray.planner.jobs.portfolio import SOLVERS, portfolio
     from mpc_ray.planner.jobs.search import Search
 
-    chosen = Settings() if settings is None else settings
+    chosen = section("jobs") if settings is None else settings
     if solver != "portfolio" and solver not in SOLVERS:
         raise ProblemError(
             f"there is no solver {solver}; there are portfolio, earliest, {', '.join(SOLVERS)}"
@@ -132,7 +135,7 @@ def _search(
     if solver == "portfolio":
         portfolio(search, seed, until, moves, threads, chosen)
     else:
-        SOLVERS[solver](search, Lane(clock, seed, until=until, moves=moves), chosen.walking)
+        SOLVERS[solver](search, Lane(clock, seed, until=until, moves=moves), chosen)
     best = search.best
     history = tuple(sorted(search.points, key=lambda point: point.seconds))
     return Schedule(

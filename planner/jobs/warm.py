@@ -25,11 +25,13 @@ def warm() -> None:
         from mpc_ray.planner.jobs.arrays import compile_workload
         from mpc_ray.planner.jobs.clock import Clock, Lane
         from mpc_ray.planner.jobs.generate import Recipe, generate
-        from mpc_ray.planner.jobs.native import Walking
         from mpc_ray.planner.jobs.portfolio import SOLVERS
         from mpc_ray.planner.jobs.search import Search
+        from mpc_ray.planner.jobs.settings import JobSettings
 
         compiled = compile_workload(generate(Recipe(jobs=6, triples=3)))
-        for solver in SOLVERS.values():
-            solver(Search(compiled, Clock(None)), Lane(Clock(None), 1, moves=60), Walking())
+        for name, solver in SOLVERS.items():
+            if name == "exact":  # nothing of it is compiled, and OR-Tools need not be there
+                continue
+            solver(Search(compiled, Clock(None)), Lane(Clock(None), 1, moves=60), JobSettings())
         _ready.set()

@@ -29,11 +29,11 @@ END, LATENCY, TARDY, LATE, OVER, WORSE, DOLLARS, NBYTES, EXCESS, BEYOND = range(
 
 
 class State(NamedTuple):
-    """A plan with its queues and their measures. `queue[t, :count[t]]` holds job numbers, ascending."""
+    """A plan with its queues and their measures. `queue[t, :held[t]]` holds job numbers, ascending."""
 
     place: Array  # [n] int64
     mode: Array  # [T] int64
-    count: Array  # type: ignore[assignment]  # [T] int64; hides tuple.count, which nobody needs here
+    held: Array  # [T] int64, jobs of each queue
     queue: Array  # [T, n] int64
     stat: Array  # [T, STATS] float64
     random: Array  # [1] uint64, state of the generator
@@ -102,9 +102,9 @@ def following(random: Array) -> Any:
 
 
 @compiled
-def below(random: Array, n: int) -> int:
+def below(random: Array, n: int) -> Any:
     """A number from 0 to n - 1."""
-    return np.int64((following(random) >> np.uint64(11)) % np.uint64(n))  # type: ignore[return-value]
+    return np.int64((following(random) >> np.uint64(11)) % np.uint64(n))
 
 
 @compiled
@@ -191,7 +191,7 @@ def measure(d: Data, t: int, mode: int, member: Array, k: int, goal: Goal, s: Sc
 
 
 @compiled
-def value(d: Data, goal: Goal, sums: Array, load: Array, moved: int) -> float:
+def value(d: Data, goal: Goal, sums: Array, load: Array, moved: int) -> Any:
     """F of a plan with these sums, for the z of `goal`, and the price of passing its limits and of moving jobs."""
     w, n = d.weights, len(d.group)
     excess, beyond = sums[EXCESS], sums[BEYOND]
@@ -202,20 +202,20 @@ def value(d: Data, goal: Goal, sums: Array, load: Array, moved: int) -> float:
     found += (w[1] * sums[LATENCY] + w[3] * sums[TARDY] + w[4] * sums[LATE] + w[5] * sums[DOLLARS]) / n
     found += goal.prices[0] * beyond + goal.prices[1] * max(0.0, sums[LATENCY] / n - goal.limits[1])
     found += goal.prices[2] * max(0.0, sums[LATE] - goal.limits[2])
-    return found + goal.prices[3] * max(0.0, sums[WORSE] - goal.limits[4])  # type: ignore[no-any-return]
+    return found + goal.prices[3] * max(0.0, sums[WORSE] - goal.limits[4])
 
 
 @compiled
 def rebuild(d: Data, p: State, goal: Goal, s: Scratch) -> None:
     """Queues and measures from `place` and `mode`; a place of -1 is none yet."""
-    p.count[:] = 0
+    p.held[:] = 0
     for j in range(len(d.group)):
         t = p.place[j]
         if t >= 0:
-            p.queue[t, p.count[t]] = j
-            p.count[t] += 1
-    for t in range(len(p.count)):
-        measure(d, t, p.mode[t], p.queue[t], p.count[t], goal, s, p.stat[t])
+            p.queue[t, p.held[t]] = j
+            p.held[t] += 1
+    for t in range(len(p.held)):
+        measure(d, t, p.mode[t], p.queue[t], p.held[t], goal, s, p.stat[t])
 
 
 @compiled
@@ -223,7 +223,7 @@ def links(d: Data, p: State, load: Array) -> None:
     """`load` [L] becomes the seconds of each link."""
     for l in range(len(load)):
         total = 0.0
-        for t in range(len(p.count)):
+        for t in range(len(p.held)):
             total += p.stat[t, NBYTES] * d.pairs[t, l]
         load[l] = total / d.capacity[l]
 

@@ -49,7 +49,7 @@ def walk(
     otherwise, and send a job to where another of its group is. The best plan met goes to `best_place`, `best_mode`;
     `found` [2] becomes its value and that of `p`, which is left where the walk ended.
     """
-    n, T = len(d.group), len(p.count)
+    n, T = len(d.group), len(p.held)
     s = scratch(n, d.fixed.shape[1])
     rebuild(d, p, goal, s)
     load, new_load = np.zeros(len(d.capacity)), np.zeros(len(d.capacity))
@@ -96,14 +96,14 @@ def walk(
             if b == a or not d.allowed[c, b]:
                 continue
             if u < swap:
-                if p.count[b] == 0:
+                if p.held[b] == 0:
                     continue
-                other = p.queue[b, below(p.random, p.count[b])]
+                other = p.queue[b, below(p.random, p.held[b])]
                 if not d.allowed[d.klass[other], a]:
                     continue
             elif u < group:
                 leaving = 0
-                for i in range(p.count[a]):
+                for i in range(p.held[a]):
                     i_j = p.queue[a, i]
                     if d.group[i_j] == d.group[j] and d.allowed[d.klass[i_j], b]:
                         going[leaving] = i_j
@@ -122,17 +122,17 @@ def walk(
                 continue
         k_a, k_b = 0, 0
         if b == a:
-            k_a = p.count[a]
+            k_a = p.held[a]
             row_a[:k_a] = p.queue[a, :k_a]
         else:
             at = 0
-            for i in range(p.count[a]):
+            for i in range(p.held[a]):
                 if at < leaving and p.queue[a, i] == going[at]:
                     at += 1
                 else:
                     row_a[k_a] = p.queue[a, i]
                     k_a += 1
-            k_b = without(p.queue[b], p.count[b], other, row_b)
+            k_b = without(p.queue[b], p.held[b], other, row_b)
             for i in range(leaving):
                 k_b = insert(row_b, k_b, going[i])
             if other >= 0:
@@ -158,7 +158,7 @@ def walk(
         if b != a:
             p.queue[a, :k_a] = row_a[:k_a]
             p.queue[b, :k_b] = row_b[:k_b]
-            p.count[a], p.count[b] = k_a, k_b
+            p.held[a], p.held[b] = k_a, k_b
             p.stat[b] = stat_b
             for i in range(leaving):
                 p.place[going[i]] = b
@@ -174,7 +174,7 @@ def walk(
 @compiled
 def fill(d: Data, p: State, goal: Goal, turn: Array, near: int) -> None:
     """Place the jobs of `turn` one by one where the value grows least, `near` triples tried for each."""
-    n, T = len(d.group), len(p.count)
+    n, T = len(d.group), len(p.held)
     s = scratch(n, d.fixed.shape[1])
     rebuild(d, p, goal, s)
     load = np.zeros(len(d.capacity))
@@ -189,7 +189,7 @@ def fill(d: Data, p: State, goal: Goal, turn: Array, near: int) -> None:
         least, chosen = np.inf, -1
         for i in range(min(near, d.choices[c])):
             t = d.choice[c, i]
-            k = p.count[t]
+            k = p.held[t]
             row[:k] = p.queue[t, :k]
             k = insert(row, k, j)
             measure(d, t, p.mode[t], row, k, goal, s, stat)
@@ -202,7 +202,7 @@ def fill(d: Data, p: State, goal: Goal, turn: Array, near: int) -> None:
                 least, chosen = new, t
                 best_stat[:] = stat
         t = chosen
-        p.count[t] = insert(p.queue[t], p.count[t], j)
+        p.held[t] = insert(p.queue[t], p.held[t], j)
         p.place[j] = t
         for l in range(len(load)):
             load[l] += (best_stat[NBYTES] - p.stat[t, NBYTES]) * d.pairs[t, l] / d.capacity[l]
