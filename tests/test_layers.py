@@ -24,7 +24,7 @@ MAY_IMPORT_RAY = (
     "mpc_ray.serve",
     "mpc_ray.endpoint",
     "mpc_ray.ops.ray_schema",
-    "mpc_ray.planner.tune",
+    "mpc_ray.tune",
 )
 
 
