@@ -46,6 +46,7 @@ def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeCheck
     yield
     product = spline_product(role, spline, one_hot, opening)
     checks.add_flag(role, product.flag)
+    del one_hot, opening, value  # an activation's are the largest of a pass
     yield
     return (yield from reshare(role, product.value.share(), z.shape, spline.scale))
 
@@ -119,7 +120,7 @@ def softmax(
     if mask is not None:
         check_scale(mask.scale, plan.score_scale, f"{role.label}: mask")
         value = value + mask.own
-    low = torch.tensor([round(plan.low[0] * 2**plan.score_scale)])
+    low = torch.tensor([round(plan.low[0] * 2**plan.score_scale)], device=value.device)
     group = Group(low, plan.buckets[0], plan)
     opening = open_masked(role, value - low if role.is_e0 else value, z.shape)
     checks.add(role, opening, group.bucket_bit + group.bucket_bits)
@@ -129,7 +130,7 @@ def softmax(
 
 def _over_sum(role: Role, e: torch.Tensor | None, shape: torch.Size, plan: SoftmaxPlan) -> Protocol[Shared]:
     """2-of-2 e (D: None) → ⟨e/Σe⟩. 3 rounds: e and its sum are opened under masks; 1/sum and the scaling; reshare."""
-    held = torch.zeros(shape, dtype=torch.int64) if e is None else e
+    held = torch.zeros(shape, dtype=torch.int64, device=role.runtime.place) if e is None else e
     masked = Truncation(role, Summand(held, EXP_SCALE), EXP_SCALE - plan.context_scale)
     total = open_masked(role, None if e is None else e.sum(-1), shape[:-1])
     window = plan.reciprocal.window
