@@ -74,6 +74,8 @@ class Session:
             digest=self.config.digest().hex(),
             threads=self.config.threads,
             device=self.config.device,
+            prf=self.config.stream_cipher,
+            gpu_memory_fraction=self.config.gpu_memory_fraction,
             step_timeout_s=self.config.timeout_s,
             detached=self.config.detached,
             shadow=self.config.shadow,
