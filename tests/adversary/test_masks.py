@@ -20,6 +20,7 @@ from recording import assert_every_byte_is_padded, recording
 from mpc_ray.channel.frame import HEADER_BYTES
 from mpc_ray.correlation import prf
 from mpc_ray.correlation.prf import PRIVATE, MaskReused
+from mpc_ray.models.export import Visibility
 from mpc_ray.sharing import parcel
 
 Key = tuple[bytes, int, int]  # AES key, step, chunk: what a counter block begins with
@@ -110,23 +111,24 @@ def test_a_job_sent_again_is_refused_by_the_parties() -> None:
 def test_shares_of_every_message_come_from_keys_of_their_own() -> None:
     """Pieces 0 and 1 are expanded from two seeds that no other message has, and no two tensors share a key."""
     keys: list[bytes] = []
-    expand = prf.expand
+    fill = parcel.fill
 
-    def counted(key: bytes, step: int, chunk: int, length: int, kind: prf.Prf = "aes128ctr") -> np.ndarray:
+    def counted(into: memoryview, key: bytes, block: bytes) -> None:
         keys.append(key[:16])
-        return expand(key, step, chunk, length, kind)
+        fill(into, key, block)
 
     secret = {name: parcel.Secret(np.zeros(3, np.int64), 4) for name in "ab"}
-    with mock.patch.object(parcel, "expand", counted):
+    with mock.patch.object(parcel, "fill", counted):
         parcels = [parcel.deal(secret) for _ in range(3)]
     assert len(keys) == len(set(keys)) == 3 * 2 * 2
     seeds = [seed for three in parcels for seed in three[0].header["seeds"].values()]
     assert len(set(seeds)) == 6
 
 
-def test_every_message_has_a_pad_that_its_receiver_lacks() -> None:
+@pytest.mark.parametrize("weights", ["secret", "public"])
+def test_every_message_has_a_pad_that_its_receiver_lacks(weights: Visibility) -> None:
     """Byte for byte, and nothing else is sent: the recorded parts are all of every frame's payload."""
-    parties = loaded()
+    parties = loaded(weights)
     with recording() as found:
         parties.run(embedding_messages(EMBEDDING))
     kinds = assert_every_byte_is_padded(found)

@@ -22,12 +22,15 @@ from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.row_scale import RowScale
 from mpc_ray.protocols.semi_honest.softmax import Group, exp_below_maximum
+from mpc_ray.protocols.semi_honest.thirds import Halves
 from mpc_ray.protocols.semi_honest.truncate import Truncation, truncate
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
 
-def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeChecks) -> Protocol[Shared]:
+def evaluate(
+    role: Role, x: Summand | Halves | Shared, spline: Spline, checks: RangeChecks
+) -> Protocol[Shared]:
     """⟨f(x)⟩ at spline.scale for x at the window's scale: gelu, silu, sigmoid, tanh, exp, reciprocal, rsqrt, or any.
 
     Range: the whole window gives the spline; spline.max_error bounds the error on the range it was fitted to, and the
@@ -39,7 +42,9 @@ def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeCheck
     window = spline.window
     check_scale(x.scale, window.scale, f"{role.label}: argument")
     z = summand(x) if isinstance(x, Shared) else x
-    value = z.value - window.low_units if role.is_e0 else z.value
+    value = z.value
+    if role.is_e0 and value is not None:
+        value = value - window.low_units
     opening = open_masked(role, value, z.shape)
     checks.add(role, opening, window.t + window.n, centred=spline.flags is None)
     one_hot = deal_index(role, opening, window)
