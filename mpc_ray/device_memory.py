@@ -32,7 +32,9 @@ class DeviceMemory:
                 raise DeviceError(
                     "cuda was asked for, but this machine has no usable GPU", remedy="use device cpu"
                 )
-            torch.cuda.set_per_process_memory_fraction(fraction, place)
+            if place.index is None:
+                self.place = torch.device("cuda", torch.cuda.current_device())
+            torch.cuda.set_per_process_memory_fraction(fraction, self.place)
 
     @contextmanager
     def guarded(self, what: str, texts: int = 0, length: int = 0) -> Iterator[None]:
