@@ -162,6 +162,4 @@ def test_refusals_name_the_cause() -> None:
         ring.matmul_packed(a, digits)
     with pytest.raises(DeviceError, match="CPU memory"):
         ring.pack_rows(3, 2, lambda rows: a.t()[rows], "cuda")
-    assert torch.equal(
-        ring.add_matmul_packed(torch.ones((2, 2), dtype=torch.int64), a, on_cpu), a @ a.t() + 1
-    )
+    assert torch.equal(ring.matmul_plus(a, on_cpu, torch.ones(2, dtype=torch.int64)), a @ a.t() + 1)
