@@ -52,9 +52,9 @@ class Pieces:
 class Product:
     """z_i = x_i·y_i + x_i·y_{i+1} + x_{i+1}·y_i + F(S_i) - F(S_{i+1}) mod 2^64, for all three i.
 
-    x and y are of one shape; with ``dot`` z is summed over their last axis, else it has their shape. ``masks``: F(S_me)
-    and F(S_{me+1}), 8 bytes an output. Claim of P_i: a = z_i - F(S_i) - x_i·y_i, b = F(S_{i+1}), terms (x_i, y_{i+1}),
-    (y_i, x_{i+1}).
+    x and y are of one shape (expanded views where one was broadcast); z is summed over ``axis``, or has their shape
+    where that is None. ``masks``: F(S_me) and F(S_{me+1}), 8 bytes an output. Claim of P_i: a = z_i - F(S_i) - x_i·y_i,
+    b = F(S_{i+1}), terms (x_i, y_{i+1}), (y_i, x_{i+1}).
     """
 
     label: str
@@ -62,7 +62,7 @@ class Product:
     y: Pieces
     z: Pieces
     masks: tuple[Draw, Draw]
-    dot: bool
+    axis: int | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class OneParty:
     """A sum that only P_prover computed, mod 2^bits: a + b ≡ Σ_r u_r·v_r, ``count`` outputs, int64 (count,) each.
 
     ``a`` and ``u`` are None at B = P_{prover+1}, ``b`` and ``v`` at A = P_{prover-1}; the prover has all four. They are
-    computed when asked for, from pieces that are kept. Only the low ``bits`` of a and b, and of Σ u·v, mean anything.
+    computed when asked for, from pieces that are kept; u and v are the same words at both who know them. Only the low
+    ``bits`` of a + b, and of Σ u·v, mean anything.
     """
 
     label: str
