@@ -87,14 +87,17 @@ class Correlation:
         self.expanded += length
         return expand(key, step, chunk, length, self.prf)
 
-    def again(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> np.ndarray:
+    def again(
+        self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int, start: int = 0
+    ) -> np.ndarray:
         """A stream that this attempt has drawn, once more: for a proof about what it masked, never to mask anything.
+        From byte ``start`` on, a multiple of 64.
 
         Safe to call from another thread while the attempt runs. Raises ValueError for a stream that was not drawn.
         """
         if (seed, purpose, role, step, chunk) not in self._used:
             raise ValueError("a stream can be expanded again only after it was drawn")
-        return expand(self._keys[seed, purpose, role], step, chunk, length, self.prf)
+        return expand(self._keys[seed, purpose, role], step, chunk, length, self.prf, start)
 
     def int64(
         self, seed: int, purpose: str, role: int, step: int, chunk: int, shape: tuple[int, ...]
