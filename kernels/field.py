@@ -73,9 +73,13 @@ class PrimeField:
         loops.cross4(u, v, self._p, self._inverse, m)
         return [(int(x) << 64) % self.p for x in m]
 
-    def fold(self, u: Word, coefficients: Sequence[int]) -> Word:
-        """out[b] = Σ_j c[j]·u[r b + j] for r coefficients; what lies past the end of u counts as zero."""
-        c, r = self.montgomery(coefficients), len(coefficients)
+    def coefficients(self, elements: Sequence[int]) -> Word:
+        """What ``fold`` multiplies by, from the elements."""
+        return self.montgomery(elements)
+
+    def fold(self, u: Word, c: Word) -> Word:
+        """out[b] = Σ_j c_j·u[r b + j] for r ``coefficients``; what lies past the end of u counts as zero."""
+        r = c.size
         out = np.empty(-(-u.size // r), np.uint64)
         if r == 4 and u.size % 4 == 0:
             loops.fold4(u, c, self._p, self._inverse, out)
@@ -133,10 +137,21 @@ def new_buckets() -> Word:
     return np.zeros((BYTES, 256, 2), np.uint64)
 
 
-def add_quotients(a: Word, b: Word, u: Word, v: Word, bits: Word, buckets: Word) -> None:
-    """Add N_g = ⌊(Σ_t u[g, t]·v[g, t] - a[g] - b[g]) / 2^64⌋ to the buckets of g's bits; words are read as integers of
-    [0, 2^64). a, b, bits (n), u, v (n, t)."""
-    loops.quotient_buckets(a, b, u, v, bits, buckets)
+def add_quotients(a: Word, b: Word, u: Sequence[Word], v: Sequence[Word], bits: Word, buckets: Word) -> None:
+    """Add N_g = ⌊(Σ u[i][g, t]·v[i][g, t] - a[g] - b[g]) / 2^64⌋ to the buckets of g's bits; words are read as integers
+    of [0, 2^64). a, b, bits (n), each u[i], v[i] (n, t_i)."""
+    if len(u) > 2:
+        u, v = [np.concatenate(u, 1)], [np.concatenate(v, 1)]
+    none = [np.empty((a.size, 0), np.uint64)] * 2
+    u, v = [*u, *none], [*v, *none]
+    loops.quotient_buckets(a, b, u[0], v[0], u[1], v[1], bits, buckets)
+
+
+def less_products(z: Word, f: Word, x: Word, y: Word) -> Word:
+    """z - f - Σ_t x[:, t]·y[:, t] mod 2^64; z, f (n), x, y (n, t)."""
+    out = np.empty(z.size, np.uint64)
+    loops.less_products(z, f, x, y, out)
+    return out
 
 
 def quotients(buckets: Word) -> list[int]:

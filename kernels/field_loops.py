@@ -129,13 +129,17 @@ def inner(u: Word, v: Word, p: np.uint64, inverse: np.uint64) -> np.uint64:
 
 
 @compiled
-def quotient_buckets(a: Word, b: Word, u: Word, v: Word, bits: Word, buckets: Word) -> None:
-    """buckets[j, byte j of bits[g]] += (Σ_t u[g, t]·v[g, t] - a[g] - b[g]) / 2^64, rounded down: 128-bit two's
+def quotient_buckets(
+    a: Word, b: Word, u: Word, v: Word, u2: Word, v2: Word, bits: Word, buckets: Word
+) -> None:
+    """buckets[j, byte j of bits[g]] += (Σ u[g]·v[g] + Σ u2[g]·v2[g] - a[g] - b[g]) / 2^64, rounded down: 128-bit two's
     complement as (low, high) words."""
     for g in range(a.size):
         l0 = l1 = l2 = _ZERO
         for t in range(u.shape[1]):
             l0, l1, l2 = mac_wider(l0, l1, l2, u[g, t], v[g, t])
+        for t in range(u2.shape[1]):
+            l0, l1, l2 = mac_wider(l0, l1, l2, u2[g, t], v2[g, t])
         s, borrow = add_wide(a[g], _ZERO, b[g], _ZERO)  # a + b as a 65-bit integer
         if l0 < s:
             borrow += U(1)
@@ -146,6 +150,16 @@ def quotient_buckets(a: Word, b: Word, u: Word, v: Word, bits: Word, buckets: Wo
         for j in range(BYTES):
             k = (word >> U(8 * j)) & U(255)
             buckets[j, k, 0], buckets[j, k, 1] = add_wide(buckets[j, k, 0], buckets[j, k, 1], l1, l2)
+
+
+@compiled
+def less_products(z: Word, f: Word, x: Word, y: Word, out: Word) -> None:
+    """out[g] = z[g] - f[g] - Σ_t x[g, t]·y[g, t] mod 2^64."""
+    for g in range(z.size):
+        total = z[g] - f[g]
+        for t in range(x.shape[1]):
+            total -= x[g, t] * y[g, t]
+        out[g] = total
 
 
 @compiled

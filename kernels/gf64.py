@@ -46,9 +46,12 @@ class BinaryField:
         loops.cross4(u, v, m)
         return [int(x) for x in m]
 
-    def fold(self, u: Word, coefficients: Sequence[int]) -> Word:
-        """out[b] = Σ_j c[j]·u[r b + j] for r coefficients; what lies past the end of u counts as zero."""
-        c = np.array(coefficients, np.uint64)
+    def coefficients(self, elements: Sequence[int]) -> Word:
+        """What ``fold`` multiplies by, from the elements."""
+        return np.array(elements, np.uint64)
+
+    def fold(self, u: Word, c: Word) -> Word:
+        """out[b] = Σ_j c_j·u[r b + j] for r ``coefficients``; what lies past the end of u counts as zero."""
         out = np.empty(-(-u.size // c.size), np.uint64)
         loops.fold(u, c, out)
         return out

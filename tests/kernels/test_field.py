@@ -29,6 +29,13 @@ def elements(p: int, count: int, seed: int) -> list[int]:
     return [edge[int(rng.integers(3))] if rng.random() < 0.2 else int(rng.integers(p)) for _ in range(count)]
 
 
+def corners(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Words, half of them at the ends of the ring."""
+    x = rng.integers(0, 2**64, shape, dtype=np.uint64)
+    ends = rng.choice(np.array([0, 1, 2**63, 2**64 - 1], np.uint64), shape)
+    return np.where(rng.random(shape) < 0.5, ends, x)
+
+
 def test_primes_are_told_from_composites() -> None:
     small = [n for n in range(4000) if n > 1 and all(n % d for d in range(2, int(n**0.5) + 1))]
     assert [n for n in range(4000) if is_prime(n)] == small
@@ -69,7 +76,7 @@ def test_cross_fold_and_inner_are_the_definitions(p: int, blocks: int, seed: int
     assert f.inner(array(u), array(v)) == plain.inner(u, v, p)
     for r, cut in ((4, 0), (4, 3), (16, 5), (64, 1)):
         c, x = elements(p, r, seed + r), u[: len(u) - cut]
-        assert f.fold(array(x), c).tolist() == plain.fold(x, c, p)
+        assert f.fold(array(x), f.coefficients(c)).tolist() == plain.fold(x, c, p)
 
 
 def test_sums_at_their_bounds_do_not_wrap() -> None:
@@ -79,7 +86,7 @@ def test_sums_at_their_bounds_do_not_wrap() -> None:
     assert f.cross(array(x), array(x)) == plain.cross(x, x, p)
     assert f.inner(array(x), array(x)) == plain.inner(x, x, p)
     for r in (4, 16, 64):
-        assert f.fold(array(x), [p - 1] * r).tolist() == plain.fold(x, [p - 1] * r, p)
+        assert f.fold(array(x), f.coefficients([p - 1] * r)).tolist() == plain.fold(x, [p - 1] * r, p)
 
 
 @settings(max_examples=40)
@@ -114,20 +121,24 @@ def test_more_subsets_than_a_table_holds_are_refused() -> None:
 
 
 @settings(max_examples=60)
-@given(st.integers(1, 3), st.data())
-def test_quotients_are_exact(terms: int, data: st.DataObject) -> None:
-    row = st.tuples(word, word, word, *[word] * (2 * terms))
-    rows = data.draw(st.lists(row, max_size=20))
-    a, b, bits = ([row[i] for row in rows] for i in range(3))
-    u, v = ([row[3 + i :: 2] for row in rows] for i in range(2))
-    buckets = field.new_buckets()
-    half = len(rows) // 2
-    for part in (slice(half), slice(half, None)):  # in two parts: buckets add up
-        field.add_quotients(
-            array(a[part]), array(b[part]), np.array(u[part], np.uint64).reshape(-1, terms),
-            np.array(v[part], np.uint64).reshape(-1, terms), array(bits[part]), buckets,
-        )  # fmt: skip
-    assert field.quotients(buckets) == plain.quotients(a, b, u, v, bits, field.SUBSETS)
+@given(st.lists(st.integers(0, 3), max_size=3), st.data())
+def test_quotients_are_exact(terms: list[int], data: st.DataObject) -> None:
+    """For none to three groups of products, of any width, added in two parts: buckets add up."""
+    rows = data.draw(st.lists(st.tuples(word, word, word), max_size=20))
+    a, b, bits = (array([row[i] for row in rows]) for i in range(3))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    u, v = ([corners(rng, (len(rows), t)) for t in terms] for _ in range(2))
+    buckets, half = field.new_buckets(), len(rows) // 2
+    for part in (slice(half), slice(half, None)):
+        field.add_quotients(a[part], b[part], [x[part] for x in u], [x[part] for x in v], bits[part], buckets)
+    flat = [np.concatenate([np.empty((len(rows), 0), np.uint64), *x], 1).tolist() for x in (u, v)]
+    expected = plain.quotients(a.tolist(), b.tolist(), *flat, bits.tolist(), field.SUBSETS)
+    assert field.quotients(buckets) == expected
+    if terms:
+        x, y = u[0].tolist(), v[0].tolist()
+        sums = [sum(i * j for i, j in zip(p, q, strict=True)) for p, q in zip(x, y, strict=True)]
+        wanted = [(r - s - t) % 2**64 for r, s, t in zip(a.tolist(), b.tolist(), sums, strict=True)]
+        assert field.less_products(a, b, u[0], v[0]).tolist() == wanted
 
 
 def test_a_true_claim_has_an_integer_quotient() -> None:
@@ -138,7 +149,7 @@ def test_a_true_claim_has_an_integer_quotient() -> None:
     b, bits = (rng.integers(0, 2**64, 500, dtype=np.uint64) for _ in range(2))
     a = (u * v).sum(1) - b
     buckets = field.new_buckets()
-    field.add_quotients(a, b, u, v, bits, buckets)
+    field.add_quotients(a, b, [u], [v], bits, buckets)
     for t, q in enumerate(field.quotients(buckets)):
         chosen = [g for g in range(500) if int(bits[g]) >> t & 1]
         exact = sum(

@@ -25,7 +25,7 @@ from mpc_ray.protocols.aby3.claims import Pieces
 from mpc_ray.protocols.malicious.chunks import Arithmetic
 from mpc_ray.protocols.malicious.keys import coin_words, expand_coin
 from mpc_ray.protocols.malicious.schedule import QUOTIENT_BYTES
-from mpc_ray.protocols.malicious.stretches import Half, MatrixPart, Stretch
+from mpc_ray.protocols.malicious.stretches import Groups, Half, MatrixPart, Stretch
 from mpc_ray.protocols.malicious.sumcheck import Folder
 
 Word = NDArray[np.uint64]
@@ -92,7 +92,7 @@ class Statement:
         bits = np.unpackbits(raw)[: count * (rows + columns)]
         return bits[: count * rows].reshape(count, rows), bits[count * rows :].reshape(count, columns)
 
-    def blocks(self, half: Callable[[Stretch], Half]) -> Iterator[tuple[Word, Word, Word]]:
+    def blocks(self, half: Callable[[Stretch], Half]) -> Iterator[tuple[Word, Word, Groups]]:
         """(bits, a, u) or (bits, b, v) of all single outputs in order, at most ``block`` entries at a time."""
         at = 0
         for stretch in self.stretches:
@@ -183,10 +183,12 @@ class ProverStatement(Statement):
         for (bits, a, x), (_, _, y) in zip(self.blocks(lambda s: s.left(True)), rights, strict=True):
             w = np.empty(bits.size, np.uint64)
             f.weights(bits, table, w)
-            f.scale_rows(w, x, u[at : at + x.size].reshape(x.shape))
-            f.reduce(y.reshape(-1), v[at : at + y.size])
             kernel.weighted_sum(w, a, total)
-            at += x.size
+            for xs, ys in zip(x, y, strict=True):
+                place = slice(at, at + xs.size)
+                f.scale_rows(w, xs, u[place].reshape(xs.shape))
+                f.reduce(ys.reshape(-1), v[place])
+                at += xs.size
         claim = _less_quotients(m, f.unweighted(total), shares)
         for left, right in self._matrices:
             for vector, pair in ((u, (left.x, left.y)), (v, (right.y, right.x))):
@@ -224,15 +226,17 @@ def verifier_side(
     total = np.zeros(3, np.uint64)
     table = f.weight_table(m.powers[: s.chunk.limits.subsets])
     half: Callable[[Stretch], Half] = (lambda t: t.left(False)) if is_a else (lambda t: t.right(True))
-    for bits, sums, rows in s.blocks(half):
-        w, room = np.empty(bits.size, np.uint64), folder.room(rows.size)
+    for bits, sums, groups in s.blocks(half):
+        w = np.empty(bits.size, np.uint64)
         f.weights(bits, table, w)
-        if is_a:
-            f.scale_rows(w, rows, room.reshape(rows.shape))
-        else:
-            f.reduce(rows.reshape(-1), room)
         kernel.weighted_sum(w, sums, total)
-        folder.put(rows.size)
+        for rows in groups:
+            room = folder.room(rows.size)
+            if is_a:
+                f.scale_rows(w, rows, room.reshape(rows.shape))
+            else:
+                f.reduce(rows.reshape(-1), room)
+            folder.put(rows.size)
     claim = _less_quotients(m, f.unweighted(total), shares)
     for index, part in enumerate(s.chunk.matrices):
         r, c = s.vectors(index)

@@ -1,15 +1,14 @@
 """The three proofs of a chunk at one party: prover of its own, A of the next party's, chair of the one's before.
 
-A proof's messages travel in the frames of whatever else is running, a stage a round, in an order that all three parties
-derive from public sizes. What is between them is computed in a thread of its own. Some stages are due a few rounds later
-than the earliest possible, so that a round need not wait for their computation.
+A proof's messages travel in the frames of whatever else is running, a stage a round, in an order that all three
+parties derive from public sizes. What is between them is computed in a thread of its own. Some stages are due a few
+rounds later than the earliest possible, so that a round need not wait for their computation.
 """
 
 from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
@@ -26,8 +25,6 @@ from mpc_ray.protocols.runtime import Arrival, Runtime
 LAYER = "proofs"
 LAGS = {"quotients": 2, "words": 2, "round 0": 2, "last": 2}
 """Rounds by which these messages, which need the most computation, are due later than the round after the last one."""
-
-Programs = dict[str, Callable[[Proof], Program]]
 
 
 @dataclass
@@ -58,7 +55,7 @@ class ChunkProof:
     number: int
     keys: ProofKeys
     copies: Copies
-    workers: Executor
+    worker: Executor
     clock: Clock
     lags: dict[str, int] = field(default_factory=lambda: dict(LAGS))
     accepts: int = 0
@@ -71,6 +68,11 @@ class ChunkProof:
     def done(self) -> bool:
         """Whether all three proofs of the chunk have been accepted, as far as this party takes part."""
         return self._age >= 0 and not self._queue and not self._arrivals
+
+    @property
+    def owed(self) -> int:
+        """How many of the chunk's proofs have something to prove: each needs its accept."""
+        return sum(1 for prover in range(3) if self.chunk.shape(prover).length)
 
     @property
     def steps(self) -> str:
@@ -93,7 +95,7 @@ class ChunkProof:
                 data = part.pending.result()
                 assert data is not None and len(data) == message.length, f"{message.name}: wrong length"
                 self._put(receiver, data, message.name)
-                part.pending = self._advance(part.program, b"")
+                part.pending = self._advance(part.program, None)
             elif receiver == self.runtime.me:
                 self._arrivals.append((part, message, self.runtime.expect(sender, message.length)))
 
@@ -108,16 +110,12 @@ class ChunkProof:
             return
         for part, message, arrival in arrivals:
             assert isinstance(part, _Part) and message is not None
-            waiting = part.pending
-            part.pending = self._advance(part.program, arrival.bytes().tobytes(), waiting)
+            part.pending = self._advance(part.program, arrival.bytes().tobytes(), part.pending)
 
     def finish(self) -> None:
         """Wait for what is still computed; raises what the proofs found. After it every verdict has been heeded."""
         for part in self._parts:
-            try:
-                part.pending.result()
-            except StopIteration:  # pragma: no cover - a generator's end is a value of the future
-                pass
+            part.pending.result()
             self.accepts += 1
         self._parts.clear()
 
@@ -129,7 +127,7 @@ class ChunkProof:
             self._arrivals.append((peer, None, self.runtime.expect(peer, HASH_BYTES)))
 
     def _tag(self, peer: int, sender: int) -> bytes:
-        """What ``sender`` says of the pieces that this party and ``peer`` both hold, and of the chunk's public sizes."""
+        """What ``sender`` says of the pieces that this party and ``peer`` both hold, and of public sizes."""
         index = peer if (peer - self.runtime.me) % 3 == 1 else self.runtime.me
         sizes = [(s.length, s.quotients) for s in map(self.chunk.shape, range(3))]
         said = repr((sizes, list(self.chunk.labels))).encode()
@@ -170,7 +168,8 @@ class ChunkProof:
     def _advance(
         self, program: Program, given: bytes | None, after: Future[bytes | None] | None = None
     ) -> Future[bytes | None]:
-        """Let a program run to its next message, in the proofs' thread."""
+        """Let a program run to its next message, in the proofs' thread. ``after``: what it did before, whose error is
+        this step's too."""
 
         def run() -> bytes | None:
             if after is not None:
@@ -183,15 +182,7 @@ class ChunkProof:
             finally:
                 self.clock.seconds += time.thread_time() - started
 
-        return self.workers.submit(run)
+        return self.worker.submit(run)
 
     def _put(self, peer: int, data: bytes, name: str) -> None:
         self.runtime.send(peer, np.frombuffer(data, np.uint8).copy(), f"proof/{name}", LAYER)
-
-
-def all_accepted(chunks: Iterable[ChunkProof]) -> bool:
-    """Whether every proof that these chunks' shapes ask for has been accepted."""
-    return all(
-        chunk.done and chunk.accepts == sum(1 for p in range(3) if schedule(chunk.chunk.shape(p)))
-        for chunk in chunks
-    )

@@ -141,7 +141,7 @@ def prover(proof: Proof) -> Program:
         yield to_wire(less(f, m[1:], shared))
         coins.append((yield None))
         lam, mu = _fold_coins(f, coins[-1])
-        u, v = f.fold(u, lam), f.fold(v, mu)
+        u, v = f.fold(u, f.coefficients(lam)), f.fold(v, f.coefficients(mu))
         claim = next_claim(f, claim, shared, lam, mu)
     u, v = u[: proof.shape.last], v[: proof.shape.last]
     s_a, s_b = (proof.elements(f, role, "vector mask", u.size) for role in ("A", "B"))

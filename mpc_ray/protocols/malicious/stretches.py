@@ -1,7 +1,7 @@
 """The numbers of claims that have one output each, block by block, as each role of a proof holds them.
 
 A claim is a + b ≡ Σ_t u_t·v_t mod 2^64, read as words. One mod 2^k is multiplied by 2^(64-k): a, b and u. Arrays are
-numpy uint64: a and b (n), u and v (n, terms). P has all four, A has a and u, B has b and v.
+numpy uint64: a and b (n); u and v groups of terms, (n, terms) each. P has all four, A has a and u, B has b and v.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mpc_ray.kernels.field import less_products
 from mpc_ray.protocols.aby3.claims import Draw, Lazy, LazyTerms, Matrix, OneParty, Pieces, Product, Words
 
 Word = NDArray[np.uint64]
 Expand = Callable[[Draw, int, int], np.ndarray]
 """(draw, start, length) → those bytes of the draw, once more; start is a multiple of 64 (``Correlation.again``)."""
-Half = Callable[[int, int], tuple[Word, Word]]
+Groups = list[Word]
+Half = Callable[[int, int], tuple[Word, Groups]]
 """(start, stop) → a, u or b, v of those claims."""
 
 
@@ -68,11 +70,9 @@ class ProductStretch:
         mask = self.masks[0 if own else 1]
         x, y, z = (self._piece(p, own) for p in (self.record.x, self.record.y, self.record.z))
 
-        def block(start: int, stop: int) -> tuple[Word, Word]:
+        def block(start: int, stop: int) -> tuple[Word, Groups]:
             xs, ys = x[start:stop], y[start:stop]
-            a = z[start:stop, 0] - mask[start:stop]
-            a -= (xs * ys)[:, 0] if self.terms == 2 else np.einsum("ij,ij->i", xs, ys)
-            return a, np.concatenate((xs, ys), 1)
+            return less_products(z[start:stop, 0], mask[start:stop], xs, ys), [xs, ys]
 
         return block
 
@@ -80,10 +80,7 @@ class ProductStretch:
         """b = F and v = (y, x) of one piece: B's ``own``, or the prover's next."""
         mask = self.masks[0 if own else 1]
         x, y = (self._piece(p, own) for p in (self.record.x, self.record.y))
-        return lambda start, stop: (
-            mask[start:stop],
-            np.concatenate((y[start:stop], x[start:stop]), 1),
-        )
+        return lambda start, stop: (mask[start:stop], [y[start:stop], x[start:stop]])
 
     def _piece(self, pieces: Pieces, own: bool) -> Word:
         """(count, elements an output) of one piece."""
@@ -117,9 +114,9 @@ class OneStretch:
         total = words_of(sums())[place] << by
         terms: Sequence[Word] = [words_of(term)[place] for term in factors()]
 
-        def block(start: int, stop: int) -> tuple[Word, Word]:
-            rows = np.stack([term[start:stop] for term in terms], 1)
-            return total[start:stop], rows << by if raised else rows
+        def block(start: int, stop: int) -> tuple[Word, Groups]:
+            rows = [term[start:stop, None] for term in terms]
+            return total[start:stop], [row << by for row in rows] if raised and by else rows
 
         return block
 

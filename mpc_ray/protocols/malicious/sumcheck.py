@@ -35,7 +35,9 @@ class Field(Protocol):
 
     def cross(self, u: Word, v: Word) -> list[int]: ...
 
-    def fold(self, u: Word, coefficients: Sequence[int]) -> Word: ...
+    def coefficients(self, elements: Sequence[int]) -> Word: ...
+
+    def fold(self, u: Word, c: Word) -> Word: ...
 
     def inner(self, u: Word, v: Word) -> int: ...
 
@@ -84,7 +86,7 @@ def next_claim(
     diagonal = [shares[(r + 1) * j - 1] for j in range(1, r)]
     weights = list(eta[1:]) if eta is not None else [1] * (r - 1)
     corner = f.sub(claim, f.inner(array(weights), array(diagonal)))
-    rows = f.fold(array([corner, *shares]), mu)
+    rows = f.fold(array([corner, *shares]), f.coefficients(mu))
     return f.inner(rows, array(lam))
 
 
@@ -119,8 +121,8 @@ class Folder:
     def __init__(self, f: Field, length: int, coefficients: Sequence[Sequence[int]], block: int) -> None:
         self._f = f
         first, self._rest = coefficients[: self.ROUNDS], coefficients[self.ROUNDS :]
-        self._wide = joint(f, first)
-        self._r = len(self._wide)
+        self._wide = f.coefficients(joint(f, first))
+        self._r = self._wide.size
         self._out = np.empty(-(-length // self._r), np.uint64)
         self._done = self._held = 0
         self._buffer = np.empty(block + self._r, np.uint64)
@@ -151,7 +153,7 @@ class Folder:
         vector = self._out
         assert self._done == vector.size, "a vector of another length than its schedule says"
         for coefficients in self._rest:
-            vector = self._f.fold(vector, coefficients)
+            vector = self._f.fold(vector, self._f.coefficients(coefficients))
         return vector
 
     def _fold(self, count: int) -> None:

@@ -1,7 +1,7 @@
-"""Claims of all three parties, true or false, without a run of aby3; and the three proofs of their chunks, played out.
+"""Claims of all three parties, true or false, without a run of aby3; and the proofs of their chunks, played out.
 
-``Dealer`` shares random values and makes what each party records. ``errors`` adds to what prover i sent: P_i and P_{i-1}
-hold the same false z_i, as after a message of a party that computed wrongly.
+``Dealer`` shares random values and makes what each party records. ``errors`` adds to what prover i sent: P_i and
+P_{i-1} hold the same false z_i, as after a message of a party that computed wrongly.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mpc_ray.protocols.malicious.schedule import Message, Role, party_of, schedu
 JOB = bytes(range(16))
 Errors = Mapping[int, Mapping[int, int]]
 """By prover: by flat index of an output, what is added to it."""
+NONE: dict[int, dict[int, int]] = {0: {}}
 Three = list[Any]
 
 
@@ -80,26 +81,28 @@ class Dealer:
             z.append(value)
         return z, [(draws[i], draws[(i + 1) % 3]) for i in range(3)]
 
-    def product(self, shape: Sequence[int], axis: int | None = None, errors: Errors = {}) -> list[Claim]:
+    def product(self, shape: Sequence[int], axis: int | None = None, errors: Errors = NONE) -> list[Claim]:
         """x·y element by element, or summed over ``axis``."""
         x, y = self.shared(shape), self.shared(shape)
         local = [_cross(x, y, i, torch.mul) for i in range(3)]
         if axis is not None:
             local = [value.sum(axis) for value in local]
         z, masks = self._outcome(local, errors)
-        return [Product("product", a, b, c, m, axis) for a, b, c, m in zip(held(x), held(y), held(z), masks, strict=True)]  # fmt: skip
+        three = zip(held(x), held(y), held(z), masks, strict=True)
+        return [Product("product", a, b, c, m, axis) for a, b, c, m in three]
 
     def matrix(
-        self, m: int, k: int, n: int, batch: Sequence[int] = (), common: bool = False, errors: Errors = {}
+        self, m: int, k: int, n: int, batch: Sequence[int] = (), common: bool = False, errors: Errors = NONE
     ) -> list[Claim]:
         """x @ y, a batch of them; ``common``: one y for the whole batch. y is a transposed view."""
         x = self.shared((*batch, m, k))
         y = [t.mT for t in self.shared((n, k) if common else (*batch, n, k))]
         local = [_cross(x, y, i, torch.matmul) for i in range(3)]
         z, masks = self._outcome(local, errors)
-        return [Matrix("matrix", a, b, c, s) for a, b, c, s in zip(held(x), held(y), held(z), masks, strict=True)]  # fmt: skip
+        three = zip(held(x), held(y), held(z), masks, strict=True)
+        return [Matrix("matrix", a, b, c, s) for a, b, c, s in three]
 
-    def words(self, shape: Sequence[int], pairs: bool = False, errors: Errors = {}) -> list[Claim]:
+    def words(self, shape: Sequence[int], pairs: bool = False, errors: Errors = NONE) -> list[Claim]:
         """AND gates; ``pairs``: of neighbouring pieces alone."""
         x, y = self.shared(shape), self.shared(shape)
         if pairs:
@@ -108,10 +111,11 @@ class Dealer:
             local = [(x[i] & y[i]) ^ (x[i] & y[(i + 1) % 3]) ^ (x[(i + 1) % 3] & y[i]) for i in range(3)]
         z, masks = self._outcome(local, errors, xor=True)
         others = [None] * 3 if pairs else held(y)
-        return [Words("words", a, b, c, m) for a, b, c, m in zip(held(x), others, held(z), masks, strict=True)]  # fmt: skip
+        three = zip(held(x), others, held(z), masks, strict=True)
+        return [Words("words", a, b, c, m) for a, b, c, m in three]
 
     def one_party(
-        self, prover: int, size: int, terms: int = 1, bits: int = 16, errors: Mapping[int, int] = {}
+        self, prover: int, size: int, terms: int = 1, bits: int = 16, errors: Mapping[int, int] = NONE[0]
     ) -> list[Claim]:
         """a + b = Σ u·v mod 2^bits; what lies above ``bits`` is noise."""
         u, v = ([words(self.rng, (size,), self.extreme) for _ in range(terms)] for _ in range(2))
