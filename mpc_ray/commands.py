@@ -29,7 +29,10 @@ from mpc_ray.party_settings import PartySettings
 
 log = logging.getLogger("mpc_ray.party")
 
-EXECUTORS = {"semi_honest_3pc": "mpc_ray.execute:Executor"}  # one line for each protocol
+EXECUTORS = {  # one line for each protocol
+    "semi_honest_3pc": "mpc_ray.execute:Executor",
+    "aby3": "mpc_ray.execute_aby3:executor",
+}
 
 
 class Executor(Protocol):

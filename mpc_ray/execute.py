@@ -1,4 +1,5 @@
-"""What a party runs for its client under semi_honest_3pc: load a model's shares, run jobs on them, forget them.
+"""What a party runs for its client: load a model's shares, run jobs on them, forget them. Under semi_honest_3pc, unless
+another protocol's ``Body`` is given.
 
 A party sees of a job: which model, batch and padded length, whether keys are masked, and its shares. Its answer holds
 its summand of the output and of the range checks, each blinded by a zero share, and counts. A run may hold jobs of
@@ -49,10 +50,39 @@ JOB_BYTES = 1 << 30  # of one summand of the input of all jobs of a run
 ZERO_SHARE_ROLE = 3  # a role of its own, so that no other stream can coincide
 
 
+Take = Callable[[str], Shared | None]
+Found = dict[str, tuple[int, torch.Tensor]]  # {label: (bits, this party's summands of the range checks' sums)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job, or several clients' jobs, as a protocol's body gets it."""
+
+    job: bytes
+    texts: tuple[int, ...]
+    range_check: bool
+    inputs: Mapping[str, Shared]
+    program: bert.Program
+    progress: Callable[[str, float], None] | None
+    tap: Callable[[str, Shared], None]
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a protocol brings: what a party makes of its shares when it loads them, and a job on them.
+
+    ``digest``: of public numbers that every party derives by itself from the plan; compared when a model is loaded.
+    """
+
+    digest: Callable[[EncoderPlan], bytes]
+    prepare: Callable[[int, EncoderPlan, Take], Any]
+    run: Callable[[Runtime, Any, Run], Protocol[tuple[Summand, Found]]]
+
+
 @dataclass(frozen=True, eq=False)
 class _Loaded:
     plan: EncoderPlan
-    shares: ModelShares
+    shares: Any
 
 
 class Executor:
@@ -61,7 +91,15 @@ class Executor:
     ``allow_trace`` is this party's own setting: without it a job that asks for its hidden states is refused.
     """
 
-    def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        digest: bytes,
+        threads: int = 1,
+        device: str = "cpu",
+        body: Body | None = None,
+    ) -> None:
         if device != "cpu":
             raise DeviceError(f"this release has no kernels for {device}", remedy="use device cpu")
         torch.set_num_threads(threads)
@@ -69,6 +107,7 @@ class Executor:
         self.runtime = Runtime(channel, Correlation(channel.me, seeds, os.urandom(32)))
         self.progress: Callable[[str, float], None] | None = None
         self.allow_trace = False
+        self._body = body or SEMI_HONEST
         self._models: dict[str, _Loaded] = {}
 
     def load(self, message: Message) -> Message:
@@ -83,10 +122,8 @@ class Executor:
         take = receive_one_by_one(me, header, message.tensors)
         own = digest(header["record"], tables)
         self.runtime.begin(bytes.fromhex(header["job"]), 0)
-        buckets = [n for p in plan.layers for n in (*p.buckets, *p.masked_buckets)]
-        self.runtime.run(_compare(self.runtime, own + exp_digest(buckets, BUCKET_LOG)))
-        self._models[str(header["model"])] = _Loaded(plan, model_shares(me, plan, take))
-        _make_ready(plan)
+        self.runtime.run(_compare(self.runtime, own + self._body.digest(plan)))
+        self._models[str(header["model"])] = _Loaded(plan, self._body.prepare(me, plan, take))
         return Message({"ok": True, "digest": own.hex()})
 
     def forget(self, message: Message) -> Message:
@@ -125,17 +162,16 @@ class Executor:
         started = time.perf_counter()
         runtime.begin(job, int(header.get("attempt", 0)))
         runtime.clock = 1  # the client's message was the first of the chain
-        checks = RangeChecks(job, bool(header.get("range_check", True)), texts)
-        blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
         trace: list[tuple[str, Summand]] = []
 
         def tap(place: str, rows: Shared) -> None:
             if header.get("trace"):
                 trace.append((place, summand(rows)))
 
-        output = runtime.run(bert.encode(blocks, program, inputs["x"], self.progress, tap))
-        assert isinstance(output, Summand)
-        found = checks.finish()
+        given = Run(
+            job, texts, bool(header.get("range_check", True)), inputs, program, self.progress, tap
+        )
+        output, found = runtime.run(self._body.run(runtime, model.shares, given))
         labels = [[label, bits] for label, (bits, _) in found.items()]
         sums = [
             self._blinded(i + 1, total) & ((1 << bits) - 1) for i, (bits, total) in enumerate(found.values())
@@ -171,16 +207,36 @@ class Executor:
         return value + (first - second)
 
 
-def model_shares(me: int, plan: EncoderPlan, take: Callable[[str], Shared | None]) -> ModelShares:
+def required(take: Take, name: str, scale: int | None = None) -> Shared:
+    """Tensor ``name`` of the shares, at ``scale``. Raises ModelError if it is missing."""
+    shared = take(name)
+    if shared is None:
+        raise ModelError(f"the shares lack {name}", remedy="share the model again")
+    if scale is not None:
+        check_scale(shared.scale, scale, name)
+    return shared
+
+
+# -- semi_honest_3pc -----------------------------------------------------------------------------------
+
+
+def _semi_honest(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[tuple[Summand, Found]]:
+    checks = RangeChecks(run.job, run.range_check, run.texts)
+    blocks = SemiHonestBlocks(runtime, shares, checks, run.inputs.get("mask"), run.inputs.get("pooling"))
+    output = yield from bert.encode(blocks, run.program, run.inputs["x"], run.progress, run.tap)
+    assert isinstance(output, Summand)
+    return output, checks.finish()
+
+
+def _exp_digest(plan: EncoderPlan) -> bytes:
+    return exp_digest([n for p in plan.layers for n in (*p.buckets, *p.masked_buckets)], BUCKET_LOG)
+
+
+def model_shares(me: int, plan: EncoderPlan, take: Take) -> ModelShares:
     """This party's prepared weights, tensor by tensor. Raises ModelError if one of the plan is missing."""
 
     def get(name: str, scale: int | None = None) -> Shared:
-        shared = take(name)
-        if shared is None:
-            raise ModelError(f"the shares lack {name}", remedy="share the model again")
-        if scale is not None:
-            check_scale(shared.scale, scale, name)
-        return shared
+        return required(take, name, scale)
 
     def linear(name: str, scale: int, *inputs: int) -> Linear:
         return Linear(me, get(name), get(f"{name} bias", scale), inputs)
@@ -200,6 +256,7 @@ def model_shares(me: int, plan: EncoderPlan, take: Callable[[str], Shared | None
             activation=p.activation,
             ffn_norm=p.ffn_norm,
         )
+    _make_ready(plan)
     return ModelShares(
         heads=plan.heads,
         embedding_norm=plan.embedding_norm,
@@ -219,6 +276,9 @@ def _make_ready(plan: EncoderPlan) -> None:
     splines += [norm.rsqrt for norm in (plan.embedding_norm, plan.pool) if norm is not None]
     for spline in splines:  # 1/sum: at the first job of each length
         spline.prepared  # noqa: B018 - made once and kept
+
+
+SEMI_HONEST = Body(_exp_digest, model_shares, _semi_honest)
 
 
 def _compare(runtime: Runtime, own: bytes) -> Protocol[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mpc_ray.functions.piecewise import ARGUMENT_SCALE, FOURTH_SCALE, ROW_BITS, Piecewise
+from mpc_ray.functions.piecewise import ARGUMENT_SCALE, FOURTH_SCALE, ROW_FINER, Piecewise
 from mpc_ray.protocols.aby3.convert import sums_of_bits, window
 from mpc_ray.protocols.aby3.place import Place
 from mpc_ray.protocols.aby3.product import dot, multiply
@@ -55,8 +55,11 @@ def row_values(place: Place, x: Shared, f: Piecewise, scale: int) -> Protocol[Sh
     line = Shared(own, following, x.scale)
 
     def powers() -> Protocol[list[Shared]]:
-        first = yield from truncate(place, line, f.t + f.n - ROW_BITS)
-        return [first, (yield from multiply(place, first, first))]
+        first = yield from truncate(place, line, f.t - ROW_FINER)
+        second = yield from multiply(place, first, first)
+        if f.square_shift:
+            second = yield from truncate(place, second, f.square_shift)
+        return [first, second]
 
     found, c = yield from together([powers(), coefficients(place, line, f)])
     value = yield from _combined(place, found, c, f.out_scale)
