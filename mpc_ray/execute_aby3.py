@@ -118,7 +118,10 @@ def row_function_of(spline: Spline) -> Piecewise:
     """1/√ of a row's sum of squares, from where the record's flags end."""
     window = spline.window
     top = window.n + window.t - window.scale
-    return _once(b"row", spline, lambda f: row_function(f, top, window.scale, smallest_of(spline)))
+    noise = 2 * spline.max_error
+    return _once(
+        b"row", spline, lambda f: row_function(f, top, window.scale, smallest_of(spline), noise=noise)
+    )
 
 
 def _once(kind: bytes, spline: Spline, fit: Callable[[Function], Piecewise]) -> Piecewise:
@@ -126,9 +129,16 @@ def _once(kind: bytes, spline: Spline, fit: Callable[[Function], Piecewise]) -> 
     named = repr((kind, spline.window, spline.fraction, spline.scale, smallest_of(spline))).encode()
     key = hashlib.sha256(named + spline.tables.numpy().tobytes()).digest()
     if key not in _MADE:
-        low, high = spline.window.low, spline.window.high
-        _MADE[key] = fit(lambda x: evaluate(spline, np.clip(x, low, high)))
+        _MADE[key] = fit(lambda x: _expected(spline, x))
     return _MADE[key]
+
+
+def _expected(spline: Spline, x: np.ndarray) -> np.ndarray:
+    """What a look-up gives on average: of the two cells that it may take, each as often as it does."""
+    window = spline.window
+    x = np.clip(x, window.low, window.high)
+    part = (x - window.low) / window.cell % 1
+    return np.asarray((1 - part) * evaluate(spline, x) + part * evaluate(spline, x, True))
 
 
 def smallest_of(spline: Spline) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -94,10 +95,12 @@ def activation(
     return best
 
 
-def row_function(f: Function, top: int, scale: int, smallest: float, tolerance: float = 1e-4) -> Piecewise:
+def row_function(
+    f: Function, top: int, scale: int, smallest: float, tolerance: float = 1e-4, noise: float = 0.0
+) -> Piecewise:
     """f > 0 on [0, 2^top) at ``scale`` in 1, v, v²/2^s, with v the argument in units of 2^-ROW_FINER cells.
 
-    Relative error ``tolerance`` from ``smallest`` on; f's value there below. The value comes out at the largest scale at
+    Relative error ``tolerance`` from ``smallest`` on, and ``noise``, which is f's own; f's value there below. The value comes out at the largest scale at
     which it stays below 2^VALUE_BITS, and is to be truncated. Raises ScaleError for a range that is too wide.
     """
     n = math.ceil(top - math.log2(smallest)) + ROW_INDEX_FINER
@@ -129,18 +132,31 @@ def row_function(f: Function, top: int, scale: int, smallest: float, tolerance: 
 
     start = max(1, math.floor(smallest / cell) - 2)
     below: _Piece = (0, [round(math.ldexp(float(f(np.array([smallest]))[0]), out_scale)), 0, 0], 0.0)
-    ratio = 1.5
-    while True:  # powers of x need pieces of one ratio, and what is nearly one does too
+    ratio = _ratio(tolerance)
+    while True:
         pieces = [below, *_geometric(piece, start, count, ratio)]
         made = _joined(pieces, 3, 0, cell_log, top, scale, out_scale, shift)
-        if made.max_error <= tolerance:
+        if made.max_error <= tolerance + noise:
             return made
         if len(made.knots) > MOST_KNOTS:
             raise ScaleError(
                 f"a function of rows from {smallest:.3g} to 2^{top} needs {len(made.knots)} pieces",
                 remedy="narrow the range",
             )
-        ratio = 1 + (ratio - 1) * min(0.95, 0.98 * (tolerance / made.max_error) ** (1 / 3))
+        ratio = 1 + (ratio - 1) * 0.95
+
+
+@cache
+def _ratio(tolerance: float) -> float:
+    """How far apart a piece's ends may be for 1/x: powers of x need pieces of one ratio, gentler ones longer pieces."""
+    ratio = 1.5
+    while True:
+        x = _nodes(1.0, ratio)
+        solved = _least(np.stack([x**0, x, x * x]), 1 / x, 1 / x)
+        error = float(np.abs((solved[0] + solved[1] * x + solved[2] * x * x) * x - 1).max())
+        if error <= tolerance:
+            return ratio
+        ratio = 1 + (ratio - 1) * min(0.99, (tolerance / error) ** (1 / 3))
 
 
 # ------------------------------------------------------------------------------------------------------
