@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from mpc_ray import errors
 from mpc_ray.channel import Channel, Link, Message
-from mpc_ray.errors import ChannelError, ConfigError, MpcError, PeerLost
+from mpc_ray.errors import ChannelError, CheatingDetected, ConfigError, MpcError, PeerLost
 from mpc_ray.party_settings import PartySettings
 
 log = logging.getLogger("mpc_ray.party")
@@ -32,6 +32,7 @@ log = logging.getLogger("mpc_ray.party")
 EXECUTORS = {  # one line for each protocol
     "semi_honest_3pc": "mpc_ray.execute:Executor",
     "aby3": "mpc_ray.execute_aby3:executor",
+    "malicious_3pc": "mpc_ray.execute_malicious:executor",
 }
 
 
@@ -69,6 +70,8 @@ def failure(error: BaseException, *, debug: bool = False) -> dict[str, Any]:
         header: dict[str, Any] = {"error": type(error).__name__, "cause": error.cause, "remedy": error.remedy}
         if peer := getattr(error, "peer", ""):
             header |= {"peer": peer, "cause": error.cause.removeprefix(f"{peer}: ")}
+        if isinstance(error, CheatingDetected):
+            header |= {"culprits": list(error.culprits), "second_hand": error.second_hand}
     else:
         header = {
             "error": "MpcError",
@@ -86,6 +89,13 @@ def error_of(party: int, header: Mapping[str, Any]) -> MpcError:
     cause, remedy, peer = (_plain(header.get(key, "")) for key in ("cause", "remedy", "peer"))
     if kind is PeerLost and peer:
         return PeerLost(peer, f"{cause} (says party {party})", remedy=remedy)
+    if kind is CheatingDetected:
+        given = header.get("culprits")
+        culprits = tuple(i for i in range(3) if isinstance(given, list) and i in given)
+        second_hand = header.get("second_hand") is True
+        return CheatingDetected(
+            f"{cause} (says party {party})", culprits, remedy=remedy, second_hand=second_hand
+        )
     if not (isinstance(kind, type) and issubclass(kind, MpcError)) or kind is PeerLost:
         kind = MpcError
     return kind(f"party {party}: {cause}", remedy=remedy)

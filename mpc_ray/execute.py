@@ -9,12 +9,13 @@ also its summands of every layer's rows: whoever reads them all reads the hidden
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.link import Message
 from mpc_ray.correlation.prf import Correlation
 from mpc_ray.correlation.seeds import agree
-from mpc_ray.errors import ConfigError, DeviceError, HelloMismatch, ModelError
+from mpc_ray.errors import CheatingDetected, ConfigError, DeviceError, HelloMismatch, ModelError
 from mpc_ray.functions.plan import exp_digest
 from mpc_ray.kernels.warm import warm
 from mpc_ray.models import bert
@@ -38,6 +39,7 @@ from mpc_ray.models.plan import (
     EncoderPlan,
 )
 from mpc_ray.models.record import digest, from_record
+from mpc_ray.protocols.malicious.copies import Copies, compare_copies, refuse_unchecked
 from mpc_ray.protocols.runtime import Protocol, Runtime
 from mpc_ray.protocols.semi_honest.blocks import LayerShares, ModelShares, SemiHonestBlocks
 from mpc_ray.protocols.semi_honest.product import Linear
@@ -46,12 +48,16 @@ from mpc_ray.sharing.deal import receive_one_by_one
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
+audit = logging.getLogger("mpc_ray.audit")
+T = TypeVar("T")
 JOB_BYTES = 1 << 30  # of one summand of the input of all jobs of a run
 ZERO_SHARE_ROLE = 3  # a role of its own, so that no other stream can coincide
 
 
 Take = Callable[[str], Shared | None]
-Found = dict[str, tuple[int, torch.Tensor]]  # {label: (bits, this party's summands of the range checks' sums)}
+Found = dict[
+    str, tuple[int, torch.Tensor]
+]  # {label: (bits, this party's summands of the range checks' sums)}
 
 
 @dataclass(frozen=True)
@@ -68,15 +74,31 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a job comes to: this party's summands of the output and of the range checks' sums.
+
+    ``copies``: its second pieces of the same, where the client gets both and compares: [output, *checks]. Else it gets
+    blinded summands.
+    """
+
+    output: Summand
+    checks: Found
+    copies: list[torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
 class Body:
     """What a protocol brings: what a party makes of its shares when it loads them, and a job on them.
 
     ``digest``: of public numbers that every party derives by itself from the plan; compared when a model is loaded.
+    ``checked``: whether parties are held to the protocol (``mpc_ray.execute_malicious``): then copies of weights are
+    compared at load and jobs of a failed session, second attempts and traces are refused.
     """
 
     digest: Callable[[EncoderPlan], bytes]
     prepare: Callable[[int, EncoderPlan, Take], Any]
-    run: Callable[[Runtime, Any, Run], Protocol[tuple[Summand, Found]]]
+    run: Callable[[Runtime, Any, Run], Protocol[Outcome]]
+    checked: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +145,13 @@ class Executor:
         own = digest(header["record"], tables)
         self.runtime.begin(bytes.fromhex(header["job"]), 0)
         self.runtime.run(_compare(self.runtime, own + self._body.digest(plan)))
-        self._models[str(header["model"])] = _Loaded(plan, self._body.prepare(me, plan, take))
+        if self._body.checked:
+            copies = Copies(me)
+            shares = self._body.prepare(me, plan, copies.through(take))
+            self._guarded(compare_copies(self.runtime, copies, bytes.fromhex(header["job"])))
+        else:
+            shares = self._body.prepare(me, plan, take)
+        self._models[str(header["model"])] = _Loaded(plan, shares)
         return Message({"ok": True, "digest": own.hex()})
 
     def forget(self, message: Message) -> Message:
@@ -143,6 +171,8 @@ class Executor:
         """
         header: Mapping[str, Any] = message.header
         several = "batch" in header
+        if self._body.checked:
+            refuse_unchecked(header)
         if header.get("trace") and (several or not self.allow_trace):
             raise ConfigError(
                 "the client asks for every layer's rows, which this party does not give away",
@@ -168,21 +198,16 @@ class Executor:
             if header.get("trace"):
                 trace.append((place, summand(rows)))
 
-        given = Run(
-            job, texts, bool(header.get("range_check", True)), inputs, program, self.progress, tap
-        )
-        output, found = runtime.run(self._body.run(runtime, model.shares, given))
-        labels = [[label, bits] for label, (bits, _) in found.items()]
-        sums = [
-            self._blinded(i + 1, total) & ((1 << bits) - 1) for i, (bits, total) in enumerate(found.values())
-        ]
-        tensors = parcels.parts(
-            several, texts, self._blinded(0, output.value).numpy(), [total.numpy() for total in sums]
-        )
+        given = Run(job, texts, bool(header.get("range_check", True)), inputs, program, self.progress, tap)
+        outcome = self._guarded(self._body.run(runtime, model.shares, given))
+        labels = [[label, bits] for label, (bits, _) in outcome.checks.items()]
+        tensors = self._tensors(several, texts, outcome)
         for i, (_, rows) in enumerate(trace):
             tensors[f"trace {i}"] = self._blinded(i, rows.value, "trace").numpy()
         counts = runtime.counts()
-        report: dict[str, Any] = {"ok": True, "scale": output.scale}
+        report: dict[str, Any] = {"ok": True, "scale": outcome.output.scale}
+        if outcome.copies is not None:
+            report["copies"] = True
         if several:
             report["jobs"] = [{"texts": count, "checks": labels} for count in texts]
         else:
@@ -193,6 +218,33 @@ class Executor:
             "rounds": max(counts["rounds"], runtime.clock) + 1,  # and the answer to the client
         }
         return Message(report, tensors)
+
+    def _tensors(self, several: bool, texts: Sequence[int], outcome: Outcome) -> dict[str, np.ndarray]:
+        """The answer's tensors: blinded summands, or both pieces as they are, for the client to compare."""
+        output, sums = outcome.output.value, [total for _, total in outcome.checks.values()]
+        if outcome.copies is not None:
+            second = [piece.numpy() for piece in outcome.copies]
+            first = parcels.parts(several, texts, output.numpy(), [total.numpy() for total in sums])
+            return first | parcels.parts(several, texts, second[0], second[1:], parcels.COPY)
+        blinded = [
+            self._blinded(i + 1, total) & ((1 << bits) - 1)
+            for i, (bits, total) in enumerate(outcome.checks.values())
+        ]
+        return parcels.parts(
+            several, texts, self._blinded(0, output).numpy(), [total.numpy() for total in blinded]
+        )
+
+    def _guarded(self, program: Protocol[T]) -> T:
+        """Run it. A check that fails is recorded and this party's secrets are wiped; the session is never taken up."""
+        try:
+            return self.runtime.run(program)
+        except BaseException as error:
+            if self._body.checked:
+                if isinstance(error, CheatingDetected):
+                    audit.critical("party %d: cheating detected: %s", self.runtime.me, error)
+                self._models.clear()
+                self.runtime.correlation.wipe()
+            raise
 
     def _blinded(self, step: int, value: torch.Tensor, purpose: str = "output") -> torch.Tensor:
         """``value`` + α_i, α_i = F(S_i) - F(S_{i+1}): the three add up to zero, any two are uniform.
@@ -220,12 +272,12 @@ def required(take: Take, name: str, scale: int | None = None) -> Shared:
 # -- semi_honest_3pc -----------------------------------------------------------------------------------
 
 
-def _semi_honest(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[tuple[Summand, Found]]:
+def _semi_honest(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcome]:
     checks = RangeChecks(run.job, run.range_check, run.texts)
     blocks = SemiHonestBlocks(runtime, shares, checks, run.inputs.get("mask"), run.inputs.get("pooling"))
     output = yield from bert.encode(blocks, run.program, run.inputs["x"], run.progress, run.tap)
     assert isinstance(output, Summand)
-    return output, checks.finish()
+    return Outcome(output, checks.finish())
 
 
 def _exp_digest(plan: EncoderPlan) -> bytes:

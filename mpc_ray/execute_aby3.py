@@ -8,7 +8,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from mpc_ray.execute import Body, Executor, Found, Run, Take, required
+from mpc_ray.execute import Body, Executor, Outcome, Run, Take, required
 from mpc_ray.functions.exp_digits import factor_table, level_steps
 from mpc_ray.functions.piecewise import Piecewise, activation, row_function
 from mpc_ray.functions.plan import NormPlan
@@ -23,6 +23,7 @@ from mpc_ray.models.plan import (
     QUERY_KEY_SCALE,
     EncoderPlan,
 )
+from mpc_ray.protocols.aby3.bits import Bits
 from mpc_ray.protocols.aby3.blocks import Aby3Blocks, LayerShares, ModelShares
 from mpc_ray.protocols.aby3.exponential import EXP_SCALE
 from mpc_ray.protocols.aby3.norm import RowNorm
@@ -30,17 +31,22 @@ from mpc_ray.protocols.aby3.product import Linear
 from mpc_ray.protocols.aby3.range_check import RangeChecks
 from mpc_ray.protocols.aby3.softmax import Softmax
 from mpc_ray.protocols.runtime import Protocol, Runtime
-from mpc_ray.sharing.replicated import Summand, summand
+from mpc_ray.sharing.replicated import Shared, summand
 
 SMALLEST_SUM = 0.2  # of a row's e^x: the largest score is at most 1.5 below the reference
 
 
-def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[tuple[Summand, Found]]:
+def run_pieces(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[tuple[Shared, dict[str, Bits]]]:
+    """A job: this party's two pieces of the output, and of the range checks' sums by label."""
     checks = RangeChecks(runtime.me, run.job, run.range_check, run.texts)
     blocks = Aby3Blocks(runtime, shares, checks, run.inputs.get("mask"), run.inputs.get("pooling"))
     output = yield from bert.encode(blocks, run.program, run.inputs["x"], run.progress, run.tap)
-    found = yield from checks.settle(runtime)
-    return summand(output), found
+    return output, (yield from checks.settle(runtime))
+
+
+def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcome]:
+    output, found = yield from run_pieces(runtime, shares, run)
+    return Outcome(summand(output), {label: (1, sums.own) for label, sums in found.items()})
 
 
 def _prepare(me: int, plan: EncoderPlan, take: Take) -> ModelShares:
@@ -60,9 +66,7 @@ def _prepare(me: int, plan: EncoderPlan, take: Take) -> ModelShares:
             qkv=linear(f"{at}/qkv", p.qkv_scale, (), HIDDEN_SCALE),
             out=linear(f"{at}/out", p.out_scale, (h, h), CONTEXT_SCALE, HIDDEN_SCALE),
             up=linear(f"{at}/up", p.up_scale, (), HIDDEN_SCALE),
-            down=Linear(
-                *down, (ACTIVATION_SCALE, HIDDEN_SCALE), (0, 0), (down[0].shape[0] - h, h)
-            ),
+            down=Linear(*down, (ACTIVATION_SCALE, HIDDEN_SCALE), (0, 0), (down[0].shape[0] - h, h)),
             query_key_scale=QUERY_KEY_SCALE,
             value_scale=p.value_scale,
             softmax=partial(_softmax, plan, i),
@@ -155,9 +159,7 @@ def reciprocal(length: int) -> Piecewise:
 
 
 def _row_norm(plan: NormPlan, functions: dict[int, Piecewise]) -> RowNorm:
-    return RowNorm(
-        plan.centre_scale, functions[id(plan.rsqrt)], plan.rsqrt.scale, smallest_of(plan.rsqrt)
-    )
+    return RowNorm(plan.centre_scale, functions[id(plan.rsqrt)], plan.rsqrt.scale, smallest_of(plan.rsqrt))
 
 
 def _softmax(plan: EncoderPlan, layer: int, length: int, masked: bool) -> Softmax:

@@ -69,6 +69,12 @@ class Correlation:
         self._keys.clear()
         self._used.clear()
 
+    def wipe(self) -> None:
+        """Forget seeds and keys: every later draw fails. (Python may have copied them; the process should end soon.)"""
+        self.seeds.clear()
+        self._keys.clear()
+        self.private = b""
+
     def bytes(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> np.ndarray:
         """``length`` bytes of the stream named by the arguments, for one use only."""
         if self._attempt < 0:

@@ -108,22 +108,22 @@ class RangeChecks:
         ends = np.cumsum([0, *self.texts]) * each
         return [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
 
-    def settle(self, runtime: Runtime) -> Protocol[dict[str, tuple[int, torch.Tensor]]]:
-        """{label: (1, this party's XOR shares of the sums, int64 (jobs, SUMS))}, in one order at all parties.
+    def settle(self, runtime: Runtime) -> Protocol[dict[str, Bits]]:
+        """{label: this party's two pieces of the sums mod 2, int64 (jobs, SUMS)}, in one order at all parties.
 
         The rounds of one window of MOST_BITS bits and its comparison, at most; none if nothing was kept.
         """
         kept = self._book.kept
         found = yield from together([self._sums(runtime, key, jobs) for key, jobs in kept.items()])
-        out: dict[str, tuple[int, torch.Tensor]] = {}
+        out: dict[str, Bits] = {}
         for (label, *_), sums in zip(kept, found, strict=True):
-            out[label] = (1, out[label][1] ^ sums if label in out else sums)
+            out[label] = out[label] ^ sums if label in out else sums
         kept.clear()
         return out
 
     def _sums(
         self, runtime: Runtime, key: tuple[str, int, int, int], jobs: list[list[_Kept]]
-    ) -> Protocol[torch.Tensor]:
+    ) -> Protocol[Bits]:
         label, bits, least, bound = key
         layer, _, function = label.rpartition("/")
         place = Place(runtime, layer, f"{function} check")
@@ -133,10 +133,11 @@ class RangeChecks:
         )
         d = yield from window(place, Shared(own, following, 0), 0, bits)
         outside = yield from self._outside(place, d, least, bound)
-        sums, start = torch.zeros((len(jobs), SUMS), dtype=torch.int64), 0
+        sums, start = Bits(*(torch.zeros((len(jobs), SUMS), dtype=torch.int64) for _ in range(2))), 0
         for job, parts in enumerate(jobs):
             size = sum(words(len(part.own)) for part in parts)
-            sums[job] = _parities(outside.own[start : start + size], _coins(self.job, key))
+            for piece, plane in ((sums.own, outside.own), (sums.next, outside.next)):
+                piece[job] = _parities(plane[start : start + size], _coins(self.job, key))
             start += size
         return sums
 

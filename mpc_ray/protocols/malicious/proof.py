@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpc_ray.errors import CheatingDetected
 from mpc_ray.protocols.malicious.chunks import Chunk
-from mpc_ray.protocols.malicious.copies import Copies
+from mpc_ray.protocols.malicious.copies import Copies, common_piece, unequal
 from mpc_ray.protocols.malicious.keys import ProofKeys
 from mpc_ray.protocols.malicious.roles import PROGRAMS, Program, Proof
 from mpc_ray.protocols.malicious.schedule import HASH_BYTES, Message, party_of, role_of, schedule
@@ -128,19 +127,15 @@ class ChunkProof:
 
     def _tag(self, peer: int, sender: int) -> bytes:
         """What ``sender`` says of the pieces that this party and ``peer`` both hold, and of public sizes."""
-        index = peer if (peer - self.runtime.me) % 3 == 1 else self.runtime.me
+        index = common_piece(self.runtime.me, peer)
         sizes = [(s.length, s.quotients) for s in map(self.chunk.shape, range(3))]
         said = repr((sizes, list(self.chunk.labels))).encode()
         return self.keys.tag(index, self.number, f"copies from {sender}", said + self.copies.digest(index))
 
     def _check_copies(self, peer: int, theirs: bytes) -> None:
         if not hmac.compare_digest(theirs, self._tag(peer, peer)):
-            raise CheatingDetected(
-                f"party {self.runtime.me} and party {peer} hold different copies of their common piece of what was "
-                f"dealt or opened before chunk {self.number} ({self.steps})",
-                (peer,),
-                remedy="whoever dealt it (a client, the model's owner) or that party is to blame",
-            )
+            what = f"what was dealt or opened before chunk {self.number} ({self.steps})"
+            raise unequal(self.runtime.me, peer, what)
 
     # -- the proofs --------------------------------------------------------------------------------------
 
