@@ -8,12 +8,12 @@ that every piece comes from two parties and the client can compare. Nothing is a
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 import torch
 
 from mpc_ray.channel.interface import Channel
+from mpc_ray.config import warn_if_experimental
 from mpc_ray.execute import Body, Executor, Outcome, Run
 from mpc_ray.execute_aby3 import ABY3, run_pieces
 from mpc_ray.protocols.aby3.bits import Bits, and_, join
@@ -24,12 +24,6 @@ from mpc_ray.protocols.malicious.background import Background
 from mpc_ray.protocols.malicious.copies import Copies
 from mpc_ray.protocols.runtime import Protocol, Runtime, together
 from mpc_ray.sharing.replicated import Shared, Summand
-
-EXPERIMENTAL = (
-    "malicious_3pc is experimental: nobody outside the project has reviewed the proof of its security"
-)
-
-log = logging.getLogger("mpc_ray.party")
 
 
 def public_ones(me: int, shape: torch.Size, value: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,5 +81,5 @@ MALICIOUS = Body(ABY3.digest, ABY3.prepare, _program, checked=True)
 
 def executor(channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> Executor:
     """A party of malicious_3pc; says that it is experimental."""
-    log.warning("%s", EXPERIMENTAL)
+    warn_if_experimental("malicious_3pc")
     return Executor(channel, digest=digest, threads=threads, device=device, body=MALICIOUS)
