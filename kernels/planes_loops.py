@@ -19,11 +19,12 @@ def planes(x: Int, constant: int, t: int, out: Int) -> None:
         for w in range(out.shape[2]):
             first = 64 * w
             count = min(64, length - first)
+            block = x[line, first : first + count]
             for i in range(n):
                 word = np.uint64(0)
                 shift = np.uint64(t + i)
-                for e in range(count):
-                    bit = (np.uint64(x[line, first + e] + constant) >> shift) & np.uint64(1)
+                for e in range(block.size):
+                    bit = (np.uint64(block[e] + constant) >> shift) & np.uint64(1)
                     word |= bit << np.uint64(e)
                 out[i, line, w] = np.int64(word)
 

@@ -55,33 +55,44 @@ def truncated_piece(x: Int, constant: int, w: Int, f: int, shift: int, out: Int)
 def bits_owner(b0: Int, b1: Int, f: Int, out: Int) -> None:
     """out[j, e] = b0_j(e) xor b1_j(e) - f[j, e]."""
     for j in range(out.shape[0]):
-        for e in range(out.shape[1]):
-            word = b0[j, e >> 6] ^ b1[j, e >> 6]
-            out[j, e] = ((word >> np.int64(e & 63)) & 1) - f[j, e]
+        for first in range(0, out.shape[1], 64):
+            word = np.uint64(b0[j, first >> 6] ^ b1[j, first >> 6])
+            line, masks = out[j, first : first + 64], f[j, first : first + 64]
+            for e in range(line.size):
+                line[e] = np.int64((word >> np.uint64(e)) & np.uint64(1)) - masks[e]
 
 
 @compiled
 def bits_others(b2: Int, d: Int, coefficients: Int, out: Int) -> None:
-    """out[r, e] += sum_j coefficients[r, j] (1 - 2 b2_j(e)) d[j, e]."""
-    parts, count = d.shape
-    for r in range(out.shape[0]):
-        for j in range(parts):
-            c = coefficients[r, j]
-            if c != 0:
-                for e in range(count):
-                    bit = (b2[j, e >> 6] >> np.int64(e & 63)) & 1
-                    out[r, e] += c * (1 - 2 * bit) * d[j, e]
+    """out[r, e] += sum_j coefficients[r, j] (1 - 2 b2_j(e)) d[j, e]. Word by word, so that a line stays in registers."""
+    signed = np.empty(64, np.int64)
+    for first in range(0, d.shape[1], 64):
+        for j in range(d.shape[0]):
+            word = np.uint64(b2[j, first >> 6])
+            line = d[j, first : first + 64]
+            for e in range(line.size):
+                minus = -np.int64((word >> np.uint64(e)) & np.uint64(1))
+                signed[e] = (line[e] ^ minus) - minus
+            for r in range(out.shape[0]):
+                c = coefficients[r, j]
+                if c != 0:
+                    total = out[r, first : first + 64]
+                    for e in range(total.size):
+                        total[e] += c * signed[e]
 
 
 @compiled
 def bits_sum(b: Int, coefficients: Int, out: Int) -> None:
     """out[r, e] += sum_j coefficients[r, j] b_j(e)."""
-    for r in range(out.shape[0]):
+    for first in range(0, out.shape[1], 64):
         for j in range(b.shape[0]):
-            c = coefficients[r, j]
-            if c != 0:
-                for e in range(out.shape[1]):
-                    out[r, e] += c * ((b[j, e >> 6] >> np.int64(e & 63)) & 1)
+            word = np.uint64(b[j, first >> 6])
+            for r in range(out.shape[0]):
+                c = coefficients[r, j]
+                if c != 0 and word != 0:
+                    total = out[r, first : first + 64]
+                    for e in range(total.size):
+                        total[e] += c & -np.int64((word >> np.uint64(e)) & np.uint64(1))
 
 
 @compiled
@@ -91,16 +102,19 @@ def exp_owner(
     """out[0] = table[p0] table[p1] - f[0]; out[1 + j] = that product times (b0_j xor b1_j) - f[1 + j]."""
     mask = np.uint64(table.size - 1)
     s = np.uint64(shift)
-    for e in range(x0.size):
-        both = (
-            table[np.int64((np.uint64(x0[e] + c0) >> s) & mask)]
-            * table[np.int64((np.uint64(x1[e] + c1) >> s) & mask)]
-        )
-        out[0, e] = both - f[0, e]
-        w, place = e >> 6, np.int64(e & 63)
+    both = np.empty(64, np.int64)
+    for first in range(0, x0.size, 64):
+        count = min(64, x0.size - first)
+        for e in range(count):
+            left = np.int64((np.uint64(x0[first + e] + c0) >> s) & mask)
+            right = np.int64((np.uint64(x1[first + e] + c1) >> s) & mask)
+            both[e] = table[left] * table[right]
+            out[0, first + e] = both[e] - f[0, first + e]
         for j in range(b0.shape[0]):
-            bit = ((b0[j, w] ^ b1[j, w]) >> place) & 1
-            out[1 + j, e] = both * bit - f[1 + j, e]
+            word = np.uint64(b0[j, first >> 6] ^ b1[j, first >> 6])
+            line, masks = out[1 + j, first : first + 64], f[1 + j, first : first + 64]
+            for e in range(line.size):
+                line[e] = (both[e] & -np.int64((word >> np.uint64(e)) & np.uint64(1))) - masks[e]
 
 
 @compiled
@@ -110,10 +124,17 @@ def exp_others(
     """out = table[p2] sum_j steps[j] (b2_j d[0] + (1 - 2 b2_j) d[1 + j]) + mask."""
     low = np.uint64(table.size - 1)
     s = np.uint64(shift)
-    for e in range(x2.size):
-        w, place = e >> 6, np.int64(e & 63)
-        total = np.int64(0)
+    total = np.empty(64, np.int64)
+    for first in range(0, x2.size, 64):
+        count = min(64, x2.size - first)
+        total[:] = 0
+        whole = d[0, first : first + 64]
         for j in range(b2.shape[0]):
-            bit = (b2[j, w] >> place) & 1
-            total += steps[j] * (bit * d[0, e] + (1 - 2 * bit) * d[1 + j, e])
-        out[e] = table[np.int64((np.uint64(x2[e] + c2) >> s) & low)] * total + mask[e]
+            word = np.uint64(b2[j, first >> 6])
+            step, line = steps[j], d[1 + j, first : first + 64]
+            for e in range(line.size):
+                minus = -np.int64((word >> np.uint64(e)) & np.uint64(1))
+                total[e] += step * ((whole[e] & minus) + ((line[e] ^ minus) - minus))
+        for e in range(count):
+            position = np.int64((np.uint64(x2[first + e] + c2) >> s) & low)
+            out[first + e] = table[position] * total[e] + mask[first + e]
