@@ -4,7 +4,8 @@ A place keeps the top bits of its pieces; when the job is over, all places add t
 compare them with public bounds. A value inside the middle half of its window, where calibration saw it, is never
 reported; one outside the window always is; in the outer quarters, which are still computed rightly, some are. For x in a
 window [-2^(m-1), 2^(m-1)): d = ⌊(x + 2^(m-1)) / 2^(m-3)⌋ less 0, 1 or 2 is in [0, 6) for the middle half and at least 6, or
-negative, outside; d is taken modulo 2^K. What aliases lies 2^(K-3) windows away.
+negative, outside; d is taken modulo 2^K, K at most 10: what aliases lies 2^7 windows away, where no score can be while
+queries and keys pass their own checks.
 
 20 random 0/1 sums, mod 2, of the results over each (layer, function) go as XOR shares to the client alone, with the output:
 parties learn nothing, and a value outside is missed with probability 2^-20. Where several clients' jobs share a run, each has
@@ -16,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from mpc_ray.sharing.replicated import Shared
 
 SUMS = 20
 MOST_BITS = 15
+SYMMETRIC_BITS = 10
 MIDDLE = 6  # d of the middle half is below
 
 
@@ -69,7 +71,7 @@ class RangeChecks:
 
     def symmetric(self, label: str, x: Shared, m: int, centre: int = 0) -> None:
         """|x - centre| < 2^(m-1)."""
-        bits = min(67 - m, MOST_BITS)
+        bits = min(67 - m, SYMMETRIC_BITS)
         self._keep(label, x, m - 3, bits, (1 << (m - 1)) - centre, 0, MIDDLE)
 
     def positive(self, label: str, x: Shared, f: Piecewise, smallest: float) -> None:
@@ -146,11 +148,6 @@ class RangeChecks:
         thresholds = [least, bound] if least else [bound]
         reached = yield from at_least(place, d, thresholds)
         return reached[0] if not least else (reached[0] ^ reached[1]).flipped(self.me)
-
-
-def for_chunk(checks: RangeChecks, texts: tuple[int, ...]) -> RangeChecks:
-    """The same book, for values whose leading axis holds other rows a text."""
-    return replace(checks, texts=texts)
 
 
 def _coins(job: bytes, key: object) -> bytes:
