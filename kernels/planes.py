@@ -1,7 +1,7 @@
 """Bit planes: 64 elements a word, so that one instruction is 64 gates.
 
-A plane holds one bit of every element: element e of a line is bit e mod 64 of word e // 64, spare bits zero. Words are
-``torch.int64``; a word is 64 bits of Z_2, not a number.
+A plane holds one bit of every element: element e of a line is bit e mod 64 of word e // 64, spare bits zero. Words
+are ``torch.int64``; a word is 64 bits of Z_2, not a number.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def and_summand(x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor, f0: Tensor, f1: 
     on_cpu("planes.and_summand", x0, x1, y0, y1, f0, f1)
     same_shape("planes.and_summand", x0, x1, y0, y1, f0, f1)
     out = torch.empty(x0.shape, dtype=torch.int64)
-    loops.and_summand(*(_flat(v) for v in (x0, x1, y0, y1, f0, f1)), out.view(-1).numpy())
+    x, y, f = (_flat(x0), _flat(x1)), (_flat(y0), _flat(y1)), (_flat(f0), _flat(f1))
+    loops.and_summand(*x, *y, *f, out.view(-1).numpy())
     return out
 
 
@@ -91,11 +92,13 @@ def pair_summand_reference(x0: Tensor, x1: Tensor, f0: Tensor, f1: Tensor) -> Te
 
 
 def pair_summand(x0: Tensor, x1: Tensor, f0: Tensor, f1: Tensor) -> Tensor:
-    """A party's masked summand of the majority of x_0, x_1, x_2, each known to two parties: x_i & x_{i+1} ⊕ f0 ⊕ f1."""
+    """A party's masked summand of the majority of x_0, x_1, x_2, each known to two parties: x_i & x_{i+1} ⊕ f0 ⊕
+    f1.
+    """
     on_cpu("planes.pair_summand", x0, x1, f0, f1)
     same_shape("planes.pair_summand", x0, x1, f0, f1)
     out = torch.empty(x0.shape, dtype=torch.int64)
-    loops.pair_summand(*(_flat(v) for v in (x0, x1, f0, f1)), out.view(-1).numpy())
+    loops.pair_summand(_flat(x0), _flat(x1), _flat(f0), _flat(f1), out.view(-1).numpy())
     return out
 
 

@@ -2,8 +2,8 @@
 and an exponential compute at each of the three places.
 
 A party holds pieces i and i+1 (arguments 0 and 1). Where one party P_k shares what it computed from pieces k and k+1,
-it is the *owner*, and P_{k+1} and P_{k+2}, which both hold piece k+2, are the *others*: of them one holds the shares d
-that the owner sent, the other those that it expanded.
+it is the *owner*, and P_{k+1} and P_{k+2}, which both hold piece k+2, are the *others*: of them one holds the shares
+d that the owner sent, the other those that it expanded.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def product_summand(x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor, f0: Tensor, 
     on_cpu("replicated.product_summand", x0, x1, y0, y1, f0, f1)
     same_shape("replicated.product_summand", x0, x1, y0, y1, f0, f1)
     out = torch.empty(x0.shape, dtype=torch.int64)
-    loops.product_summand(*(_flat(v) for v in (x0, x1, y0, y1, f0, f1)), out.view(-1).numpy())
+    x, y, f = (_flat(x0), _flat(x1)), (_flat(y0), _flat(y1)), (_flat(f0), _flat(f1))
+    loops.product_summand(*x, *y, *f, out.view(-1).numpy())
     return out
 
 
@@ -130,7 +131,9 @@ def bits_owner_reference(b0: Tensor, b1: Tensor, f: Tensor) -> Tensor:
 
 
 def bits_owner(b0: Tensor, b1: Tensor, f: Tensor) -> Tensor:
-    """The owner's u = b0 ⊕ b1 as numbers, less their masks: planes int64[J, words(N)], f int64[J, N] -> int64[J, N]."""
+    """The owner's u = b0 ⊕ b1 as numbers, less their masks: planes int64[J, words(N)], f int64[J, N] -> int64[J,
+    N].
+    """
     on_cpu("replicated.bits_owner", b0, b1, f)
     expect("replicated.bits_owner", "f", f, torch.int64, (len(b0), None))
     out = torch.empty(f.shape, dtype=torch.int64)

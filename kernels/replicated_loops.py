@@ -64,7 +64,9 @@ def bits_owner(b0: Int, b1: Int, f: Int, out: Int) -> None:
 
 @compiled
 def bits_others(b2: Int, d: Int, coefficients: Int, out: Int) -> None:
-    """out[r, e] += sum_j coefficients[r, j] (1 - 2 b2_j(e)) d[j, e]. Word by word, so that a line stays in registers."""
+    """out[r, e] += sum_j coefficients[r, j] (1 - 2 b2_j(e)) d[j, e]. Word by word, so that a line stays in
+    registers.
+    """
     signed = np.empty(64, np.int64)
     for first in range(0, d.shape[1], 64):
         for j in range(d.shape[0]):

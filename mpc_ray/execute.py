@@ -39,6 +39,7 @@ from mpc_ray.models.plan import (
     EncoderPlan,
 )
 from mpc_ray.models.record import digest, from_record
+from mpc_ray.protocols.blocks import Blocks
 from mpc_ray.protocols.malicious.copies import Copies, compare_copies, refuse_unchecked
 from mpc_ray.protocols.runtime import Protocol, Runtime
 from mpc_ray.protocols.semi_honest.blocks import LayerShares, ModelShares, SemiHonestBlocks
@@ -70,7 +71,7 @@ class Run:
     inputs: Mapping[str, Shared]
     program: bert.Program
     progress: Callable[[str, float], None] | None
-    tap: Callable[[str, Shared], None]
+    tap: bert.Tap[Any]
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,8 @@ def required(take: Take, name: str, scale: int | None = None) -> Shared:
 
 def _semi_honest(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcome]:
     checks = RangeChecks(run.job, run.range_check, run.texts)
-    blocks = SemiHonestBlocks(runtime, shares, checks, run.inputs.get("mask"), run.inputs.get("pooling"))
+    mask, pooling = run.inputs.get("mask"), run.inputs.get("pooling")
+    blocks: Blocks[Any] = SemiHonestBlocks(runtime, shares, checks, mask, pooling)
     output = yield from bert.encode(blocks, run.program, run.inputs["x"], run.progress, run.tap)
     assert isinstance(output, Summand)
     return Outcome(output, checks.finish())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -51,7 +52,6 @@ def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcom
 
 def _prepare(me: int, plan: EncoderPlan, take: Take) -> ModelShares:
     warm()
-    functions = functions_of(plan)
 
     def linear(name: str, scale: int, sizes: tuple[int, ...], *inputs: int) -> Linear:
         weight, bias = required(take, name), required(take, f"{name} bias", scale)
@@ -70,67 +70,71 @@ def _prepare(me: int, plan: EncoderPlan, take: Take) -> ModelShares:
             query_key_scale=QUERY_KEY_SCALE,
             value_scale=p.value_scale,
             softmax=partial(_softmax, plan, i),
-            attention_norm=_row_norm(p.attention_norm, functions),
-            activation=functions[id(p.activation)],
-            ffn_norm=_row_norm(p.ffn_norm, functions),
+            attention_norm=row_norm_of(p.attention_norm),
+            activation=activation_of(p.activation),
+            ffn_norm=row_norm_of(p.ffn_norm),
         )
     return ModelShares(
         heads=plan.heads,
-        embedding_norm=None if plan.embedding_norm is None else _row_norm(plan.embedding_norm, functions),
+        embedding_norm=None if plan.embedding_norm is None else row_norm_of(plan.embedding_norm),
         layers=layers,
         gain=required(take, "head/gain"),
         hidden_bias=required(take, "head/hidden bias"),
         pooled_bias=required(take, "head/pooled bias"),
         pooled_scale=POOLED_SCALE,
-        pool=None if plan.pool is None else _row_norm(plan.pool, functions),
+        pool=None if plan.pool is None else row_norm_of(plan.pool),
     )
 
 
 # -- functions -----------------------------------------------------------------------------------------
-# The public record has every function as a spline for look-ups; comparison needs few pieces instead of many cells, so each
-# party fits them anew to what the record says. It is arithmetic in floating point: parties compare the digest.
+# The public record has every function as a spline for look-ups; comparison needs few pieces instead of many cells, so
+# each party fits them anew to what the record says. It is arithmetic in floating point: parties compare the digest.
 
 
-def functions_of(plan: EncoderPlan) -> dict[int, Piecewise]:
-    """Every spline of the plan as a function of few pieces, by the spline's id."""
-    made: dict[int, Piecewise] = {}
-    for layer in plan.layers:
-        made[id(layer.activation)] = activation_of(layer.activation)
-        for norm in (layer.attention_norm, layer.ffn_norm):
-            made[id(norm.rsqrt)] = row_function_of(norm.rsqrt)
-    for other in (plan.embedding_norm, plan.pool):
-        if other is not None:
-            made[id(other.rsqrt)] = row_function_of(other.rsqrt)
-    return made
+def functions_of(plan: EncoderPlan) -> list[Piecewise]:
+    """All functions of a model, in a fixed order."""
+    norms = [norm for layer in plan.layers for norm in (layer.attention_norm, layer.ffn_norm)]
+    norms += [norm for norm in (plan.embedding_norm, plan.pool) if norm is not None]
+    return [
+        *(activation_of(layer.activation) for layer in plan.layers),
+        *(row_function_of(norm.rsqrt) for norm in norms),
+        *(reciprocal(n) for n in sorted(plan.reciprocals)),
+    ]
 
 
 _MADE: dict[bytes, Piecewise] = {}
 
 
-def activation_of(spline: Spline) -> Piecewise:
-    """For an argument that is a textbook product: one bit below the spline's."""
+def activation_of(spline: Spline, scale: int | None = None) -> Piecewise:
+    """For an argument at ``scale``; by default that of a textbook product, one bit below the spline's."""
     window = spline.window
     width_log = window.n + window.t - window.scale
+    at = window.scale - 1 if scale is None else scale
     return _once(
-        b"activation",
+        ("activation", at),
         spline,
-        lambda f: activation(f, window.low, window.high, width_log, window.scale - 1, ACTIVATION_SCALE),
+        lambda f: activation(f, window.low, window.high, width_log, at, ACTIVATION_SCALE),
     )
 
 
-def row_function_of(spline: Spline) -> Piecewise:
-    """1/√ of a row's sum of squares, from where the record's flags end."""
+def row_function_of(spline: Spline, smallest: float | None = None) -> Piecewise:
+    """A positive function of positive arguments, 1/√ of a row's sum of squares: from ``smallest`` on, or from where
+    the record's flags end.
+    """
     window = spline.window
-    top = window.n + window.t - window.scale
+    top = math.ceil(math.log2(window.low + window.width))
+    least = smallest_of(spline) if smallest is None else smallest
     noise = 2 * spline.max_error
     return _once(
-        b"row", spline, lambda f: row_function(f, top, window.scale, smallest_of(spline), noise=noise)
+        ("row", least),
+        spline,
+        lambda f: row_function(f, top, window.scale, least, high=window.high, noise=noise),
     )
 
 
-def _once(kind: bytes, spline: Spline, fit: Callable[[Function], Piecewise]) -> Piecewise:
+def _once(kind: tuple[str, float], spline: Spline, fit: Callable[[Function], Piecewise]) -> Piecewise:
     """Fitted once a process for each spline of each model."""
-    named = repr((kind, spline.window, spline.fraction, spline.scale, smallest_of(spline))).encode()
+    named = repr((kind, spline.window, spline.fraction, spline.scale)).encode()
     key = hashlib.sha256(named + spline.tables.numpy().tobytes()).digest()
     if key not in _MADE:
         _MADE[key] = fit(lambda x: _expected(spline, x))
@@ -158,8 +162,10 @@ def reciprocal(length: int) -> Piecewise:
     return row_function(lambda u: 1 / np.maximum(u, SMALLEST_SUM / 2), top, EXP_SCALE, SMALLEST_SUM)
 
 
-def _row_norm(plan: NormPlan, functions: dict[int, Piecewise]) -> RowNorm:
-    return RowNorm(plan.centre_scale, functions[id(plan.rsqrt)], plan.rsqrt.scale, smallest_of(plan.rsqrt))
+def row_norm_of(plan: NormPlan) -> RowNorm:
+    """A norm's scales, with its function in pieces."""
+    spline = plan.rsqrt
+    return RowNorm(plan.centre_scale, row_function_of(spline), spline.scale, smallest_of(spline))
 
 
 def _softmax(plan: EncoderPlan, layer: int, length: int, masked: bool) -> Softmax:
@@ -168,7 +174,7 @@ def _softmax(plan: EncoderPlan, layer: int, length: int, masked: bool) -> Softma
 
 def _digest(plan: EncoderPlan) -> bytes:
     total = hashlib.sha256()
-    for f in (*functions_of(plan).values(), *(reciprocal(n) for n in sorted(plan.reciprocals))):
+    for f in functions_of(plan):
         total.update(repr((f.low_units, f.t, f.n, f.scale, f.knots, f.out_scale, f.square_shift)).encode())
         total.update(f.steps.numpy().tobytes() + f.constants.numpy().tobytes())
     for table in (factor_table(), level_steps()):

@@ -4,14 +4,15 @@ With pieces a_i = x_i mod h, x = h·H + Σ a_i exactly, where H = Σ ⌊x_i/h⌋
 
     e^x  =  e^(a_0)·e^(a_1)·e^(a_2)·e^(h·H),      0 ≤ Σ a_i < 3h.
 
-Each e^(a_i) is a table of what two parties know. For x < 0 only H = -1 … -LEVELS count: below, x < h·(3 - LEVELS - 1) and
-e^x is taken as 0. The result is at EXP_RAW_SCALE; relative error about 2^-10, and 2^-16 absolute.
+Each e^(a_i) is a table of what two parties know. For x < 0 only H = -1 … -LEVELS count: below, x < h·(3 - LEVELS - 1)
+and e^x is taken as 0. The result is at EXP_RAW_SCALE; relative error about 2^-10, and 2^-16 absolute.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 
 import torch
 
@@ -28,8 +29,8 @@ EXP_RAW_SCALE = 3 * FACTOR_SCALE + HIGH_SCALE
 def factor_table() -> torch.Tensor:
     """e^a at FACTOR_SCALE for a in the middle of each of 2^EXP_POSITION parts of [0, h); int64.
 
-    math.exp is correct to an ulp, and no value lies that close to a rounding boundary; the parties compare ``digest``s of
-    all tables nevertheless.
+    math.exp is correct to an ulp, and no value lies that close to a rounding boundary; the parties compare
+    ``digest``s of all tables nevertheless.
     """
     h, count = 2.0**CELL_LOG, 1 << EXP_POSITION
     return torch.tensor([round(math.exp((p + 0.5) / count * h) * 2**FACTOR_SCALE) for p in range(count)])
@@ -40,4 +41,4 @@ def level_steps() -> torch.Tensor:
     """What e^(h·H), at HIGH_SCALE, grows by at H = -LEVELS, …, -1; int64."""
     h = 2.0**CELL_LOG
     values = [0, *(round(math.exp(h * level) * 2**HIGH_SCALE) for level in range(-LEVELS, 0))]
-    return torch.tensor([after - before for before, after in zip(values, values[1:], strict=False)])
+    return torch.tensor([after - before for before, after in pairwise(values)])

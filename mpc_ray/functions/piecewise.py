@@ -1,8 +1,9 @@
 """Piecewise polynomials with few public knots, as comparison-based protocols evaluate them.
 
-A value's *index* is ⌊(x - low)/cell⌋ of n bits, known up to one more or less; [index ≥ T] for every knot T selects the
-piece, so coefficient k of x's piece is constants[k] + Σ_j steps[k, j]·[index ≥ T_j]. Every piece is therefore fitted one cell
-beyond its knots. All integers; coefficients are rounded one after the other, each fit making up for the rounding before.
+A value's *index* is ⌊(x - low)/cell⌋ of n bits, known up to one more or less; [index ≥ T] for every knot T selects
+the piece, so coefficient k of x's piece is constants[k] + Σ_j steps[k, j]·[index ≥ T_j]. Every piece is therefore
+fitted one cell beyond its knots. All integers; coefficients are rounded one after the other, each fit making up for
+the rounding before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -31,10 +33,11 @@ MOST_KNOTS = 128
 
 @dataclass(frozen=True)
 class Piecewise:
-    """``knots``: 0 < T < 2^n, increasing; steps (terms, J) and constants (terms,) int64; ``cell`` = 2^t units at ``scale``.
+    """``knots``: 0 < T < 2^n, increasing; steps (terms, J) and constants (terms,) int64; ``cell`` = 2^t units at
+    ``scale``.
 
-    ``low_units``: what is subtracted from x, in units of ``scale``. ``max_error``: against the function that was fitted.
-    ``square_shift``: bits that a row function's square loses, so that its small coefficients keep some.
+    ``low_units``: what is subtracted from x, in units of ``scale``. ``max_error``: against the function that was
+    fitted. ``square_shift``: bits that a row function's square loses, so that its small coefficients keep some.
     """
 
     low_units: int
@@ -50,14 +53,17 @@ class Piecewise:
 
     @property
     def constant(self) -> int:
-        """What is added to x before bits t … t+n-1 are taken: one cell more, so that an index low by 0, 1 or 2 becomes
-        one that is off by one at most."""
+        """What is added to x before bits t … t+n-1 are taken: one cell more, so that an index low by 0, 1 or 2
+        becomes one that is off by one at most.
+        """
         return (1 << self.t) - self.low_units
 
     def coefficients(self, index: np.ndarray) -> np.ndarray:
         """(terms, …) int64 of the pieces that the indices select."""
         chosen = (np.asarray(index)[..., None] >= np.array(self.knots)).astype(np.int64)
-        return np.asarray(self.constants.numpy()[:, None] + self.steps.numpy() @ chosen.reshape(-1, len(self.knots)).T)
+        return np.asarray(
+            self.constants.numpy()[:, None] + self.steps.numpy() @ chosen.reshape(-1, len(self.knots)).T
+        )
 
 
 def activation(
@@ -65,8 +71,8 @@ def activation(
 ) -> Piecewise:
     """f on [low, high] in 1, x, x², x⁴: x at ARGUMENT_SCALE, x⁴ at FOURTH_SCALE, the sum at ``out_scale``.
 
-    The index has the window [low, low + 2^width_log). Cells of 1/16, or finer where f has a kink: down to the argument's own
-    precision. Raises ScaleError for a function that needs more than MOST_KNOTS knots.
+    The index has the window [low, low + 2^width_log). Cells of 1/16, or finer where f has a kink: down to the
+    argument's own precision. Raises ScaleError for a function that needs more than MOST_KNOTS knots.
     """
     scales = [out_scale, out_scale - ARGUMENT_SCALE, out_scale - 2 * ARGUMENT_SCALE, out_scale - FOURTH_SCALE]
     best: Piecewise | None = None
@@ -81,7 +87,13 @@ def activation(
 
         count = math.ceil((high - low) / cell)
         made = _joined(
-            _greedy(piece, 0, count, tolerance), 4, round(math.ldexp(low, scale)), cell_log, width_log, scale, out_scale
+            _greedy(piece, 0, count, tolerance),
+            4,
+            round(math.ldexp(low, scale)),
+            cell_log,
+            width_log,
+            scale,
+            out_scale,
         )
         if best is None or made.max_error < best.max_error / 2:
             best = made
@@ -90,18 +102,27 @@ def activation(
     assert best is not None
     if len(best.knots) > MOST_KNOTS:
         raise ScaleError(
-            f"a function of {len(best.knots)} pieces", remedy="aby3 evaluates smooth functions; take semi_honest_3pc"
+            f"a function of {len(best.knots)} pieces",
+            remedy="aby3 evaluates smooth functions; take semi_honest_3pc",
         )
     return best
 
 
 def row_function(
-    f: Function, top: int, scale: int, smallest: float, tolerance: float = 1e-4, noise: float = 0.0
+    f: Function,
+    top: int,
+    scale: int,
+    smallest: float,
+    *,
+    high: float | None = None,
+    tolerance: float = 1e-4,
+    noise: float = 0.0,
 ) -> Piecewise:
     """f > 0 on [0, 2^top) at ``scale`` in 1, v, v²/2^s, with v the argument in units of 2^-ROW_FINER cells.
 
-    Relative error ``tolerance`` from ``smallest`` on, and ``noise``, which is f's own; f's value there below. The value comes out at the largest scale at
-    which it stays below 2^VALUE_BITS, and is to be truncated. Raises ScaleError for a range that is too wide.
+    Relative error ``tolerance`` from ``smallest`` to ``high`` (by default 2^top), and ``noise``, which is f's own;
+    f's value at ``smallest`` below. The value comes out at the largest scale at which it stays below 2^VALUE_BITS,
+    and is to be truncated. Raises ScaleError for a range that is too wide.
     """
     n = math.ceil(top - math.log2(smallest)) + ROW_INDEX_FINER
     if scale + top - n <= ROW_FINER:
@@ -110,16 +131,17 @@ def row_function(
         )
     cell_log = top - n
     cell, unit = 2.0**cell_log, 2.0 ** (cell_log - ROW_FINER)
-    count = 1 << n
-    grid = np.geomspace(smallest / 2, 2.0**top, 1000)
+    end = 2.0**top if high is None else high
+    count = math.ceil(end / cell)
+    grid = np.geomspace(smallest / 2, end, 1000)
     out_scale = math.floor(VALUE_BITS - math.log2(float(np.abs(f(grid)).max())))
     # The curvature of the flattest piece, in units, must keep CURVATURE_BITS.
-    u = np.array([2.0**top * (1 - 1e-2), 2.0**top * (1 - 5e-3), 2.0**top])
-    bend = abs(float(np.diff(f(u), 2)[0])) / 2 / (2.0**top * 5e-3 / unit) ** 2
+    u = np.array([0.9, 0.95, 1.0]) * end
+    bend = abs(float(np.diff(f(u), 2)[0])) / 2 / (end * 0.05 / unit) ** 2
     shift = max(0, math.ceil(CURVATURE_BITS - out_scale - math.log2(max(bend, 1e-300))))
 
     def piece(a: int, b: int) -> tuple[list[int], float]:
-        x = _nodes(max(0.0, (a - 1) * cell), min((b + 1) * cell, 2.0**top))
+        x = _nodes(max(0.0, (a - 1) * cell), min((b + 1) * cell, end))
         wanted, v = np.ldexp(f(x), out_scale), x / unit
         middle = round(float(v.mean()))
         p = v - middle
@@ -148,7 +170,9 @@ def row_function(
 
 @cache
 def _ratio(tolerance: float) -> float:
-    """How far apart a piece's ends may be for 1/x: powers of x need pieces of one ratio, gentler ones longer pieces."""
+    """How far apart a piece's ends may be for 1/x: powers of x need pieces of one ratio, gentler ones longer
+    pieces.
+    """
     ratio = 1.5
     while True:
         x = _nodes(1.0, ratio)
@@ -210,10 +234,7 @@ def _joined(
     square_shift: int = 0,
 ) -> Piecewise:
     columns = [[*c, *[0] * (terms - len(c))] for _, c, _ in pieces]
-    steps = [
-        [_wrap(after[k] - before[k]) for before, after in zip(columns, columns[1:], strict=False)]
-        for k in range(terms)
-    ]
+    steps = [[_wrap(after[k] - before[k]) for before, after in pairwise(columns)] for k in range(terms)]
     return Piecewise(
         low_units,
         scale + cell_log,

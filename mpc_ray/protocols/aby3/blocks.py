@@ -1,14 +1,15 @@
 """The block operations of aby3: the same model as under semi_honest_3pc, from the same shares, without a dealer.
 
-Scales are those of the stored model, except that products are textbook products, at the sum of their factors' scales: one bit
-less than the doubled form's, which leaves truncations the room that they need. Stored biases lose that bit at the start of
-each job, in two rounds for all of them together.
+Scales are those of the stored model, except that products are textbook products, at the sum of their factors' scales:
+one bit less than the doubled form's, which leaves truncations the room that they need. Stored biases lose that bit at
+the start of each job, in two rounds for all of them together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 
@@ -24,6 +25,8 @@ from mpc_ray.protocols.blocks import ATTENTION_OUT
 from mpc_ray.protocols.runtime import Protocol, Runtime, together
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,7 @@ class Aby3Blocks:
         """One product, then the norm."""
         shares = self.model.layers[layer]
         first = which == ATTENTION_OUT
-        linear, plan = (
-            (shares.out, shares.attention_norm) if first else (shares.down, shares.ffn_norm)
-        )
+        linear, plan = (shares.out, shares.attention_norm) if first else (shares.down, shares.ffn_norm)
         place = Place(self.runtime, layer, which)
         bias = yield from self._bias(layer, "out" if first else "down")
         z = yield from self._timed(place, linear.apply(place, bias, _rows(a), _rows(h)))
@@ -152,9 +153,7 @@ class Aby3Blocks:
         if not self._biases:
             where = [(at, key) for at, shares in self.model.layers.items() for key in shares.linears]
             stored = [self.model.layers[at].linears[key].stored_bias for at, key in where]
-            joined = Shared(
-                torch.cat([s.own for s in stored]), torch.cat([s.next for s in stored]), 0
-            )
+            joined = Shared(torch.cat([s.own for s in stored]), torch.cat([s.next for s in stored]), 0)
             halved = yield from truncate(Place(self.runtime, "model", "bias"), joined, 1)
             own, following = (
                 piece.split([len(s.own) for s in stored]) for piece in (halved.own, halved.next)
@@ -170,12 +169,14 @@ class Aby3Blocks:
         check_scale(bias.scale, z.scale, "gain bias")
         return Shared(z.own + bias.own, z.next + bias.next, z.scale)
 
-    def _norm(self, z: Shared, plan: RowNorm, layer: str, function: str, shape: torch.Size) -> Protocol[Shared]:
+    def _norm(
+        self, z: Shared, plan: RowNorm, layer: str, function: str, shape: torch.Size
+    ) -> Protocol[Shared]:
         place = Place(self.runtime, layer, function)
         y = yield from self._timed(place, normalise(place, z, plan, self.checks))
         return y.map(lambda t: t.reshape(shape))
 
-    def _timed(self, place: Place, protocol: Protocol[Shared]) -> Protocol[Shared]:
+    def _timed(self, place: Place, protocol: Protocol[T]) -> Protocol[T]:
         return self.runtime.timed(place.function, protocol, place.layer)
 
     def _heads(self, x: Shared, b: int, n: int) -> Shared:

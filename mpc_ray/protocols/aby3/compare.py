@@ -1,8 +1,9 @@
-"""Exact comparison, selection, maximum and argmax of shared numbers: right at every value, the ones around zero included.
+"""Exact comparison, selection, maximum and argmax of shared numbers: right at every value, the ones around zero
+included.
 
-The sign of x is the top bit of the sum of its three pieces: a majority, then the carry into the top place, by a tree that
-keeps nothing else (ABY3, CCS 2018, §5.3, with each piece's bits shared by both of its holders). What is wanted as a number goes
-through ``convert.to_number``.
+The sign of x is the top bit of the sum of its three pieces: a majority, then the carry into the top place, by a tree
+that keeps nothing else (ABY3, CCS 2018, §5.3, with each piece's bits shared by both of its holders). What is wanted
+as a number goes through ``convert.to_number``.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def number_of(place: Place, bit: Bits, shape: torch.Size) -> Protocol[Shared]:
 
 
 def select(place: Place, bit: Shared, x: Shared, y: Shared) -> Protocol[Shared]:
-    """x where bit is 1, y where it is 0: y + bit·(x - y), at their common scale. 1 round, 8 bytes an element a party."""
+    """x where bit is 1, y where it is 0: y + bit·(x - y), at their common scale. 1 round, 8 bytes an element a
+    party.
+    """
     check_scale(y.scale, x.scale, f"{place.label}: selection")
     chosen = yield from multiply(place, bit, Shared(x.own - y.own, x.next - y.next, x.scale))
     return y + chosen
@@ -103,8 +106,9 @@ def maximum(place: Place, x: Shared) -> Protocol[Shared]:
 
 
 def argmax(place: Place, x: Shared) -> Protocol[Shared]:
-    """The place of the largest along the last axis, at scale 0; of equals the first. As ``maximum``, and 8 bytes a pair a
-    party more from the second level on."""
+    """The place of the largest along the last axis, at scale 0; of equals the first. As ``maximum``, and 8 bytes a
+    pair a party more from the second level on.
+    """
     _, index = yield from _play(place, x, True)
     return index
 

@@ -1,13 +1,13 @@
 """Between numbers and bits: windows of a number as bits, and sums of bits as numbers.
 
 **Arithmetic to Boolean.** Piece x_i is known to two parties, so its bits are shared without a message. Three addends
-become two by one majority (carry-save), two become one by a parallel-prefix adder (Sklansky, 1960), over the bits of the
-window only: bits t … t+n-1 of Σ x_i are those of Σ (x_i >> t) mod 2^n but for what the bits below carry, so a window is
-its true value, or that less 1 or 2.
+become two by one majority (carry-save), two become one by a parallel-prefix adder (Sklansky, 1960), over the bits of
+the window only: bits t … t+n-1 of Σ x_i are those of Σ (x_i >> t) mod 2^n but for what the bits below carry, so a
+window is its true value, or that less 1 or 2.
 
 **Boolean to arithmetic.** b = b_k ⊕ b_{k+1} ⊕ b_{k+2}: with u = b_k ⊕ b_{k+1}, known to the owner, b = b_{k+2} +
-(1 - 2·b_{k+2})·u, so Σ_j c_j·b_j is a one-party sum: J elements from the owner, and one each from the others for every
-sum that is wanted of the same bits. (One bit by itself: 3 elements, as in malicious.md's form of ABY3 §5.4.)
+(1 - 2·b_{k+2})·u, so Σ_j c_j·b_j is a one-party sum: J elements from the owner, and one each from the others for
+every sum that is wanted of the same bits. (One bit by itself: 3 elements, as in malicious.md's form of ABY3 §5.4.)
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def add_gates(n: int) -> int:
 
 
 def window(place: Place, x: Shared, t: int, n: int, constant: int = 0) -> Protocol[Bits]:
-    """Bits of ⌊(x + constant) / 2^t⌋ mod 2^n, or of that less 1 or 2 (t = 0: exact): planes (n, …, words) along x's last axis.
+    """Bits of ⌊(x + constant) / 2^t⌋ mod 2^n, or of that less 1 or 2 (t = 0: exact): planes (n, …, words) along x's
+    last axis.
 
     ``add_rounds(n)`` rounds, ``add_gates(n)`` bits an element a party; spare bits of the last word count.
     """
@@ -154,9 +155,8 @@ def sums_of_bits(
         for side, pieces, sums in ((0, bits.own, own), (1, bits.next, following)):
             if (me + side) % 3 == (k + 2) % 3 and words.start < words.stop:
                 sums[:, part] += bits_sum(pieces[:, words], coefficients, part.stop - part.start)
-    for side, sums in ((0, own), (1, following)):
-        if (me + side) % 3 == 0:
-            sums += constants.unsqueeze(-1)
+    if me != 1:  # piece 0's two holders
+        (own if me == 0 else following).add_(constants.unsqueeze(-1))
     return [Shared(own[r], following[r], scale) for r in range(len(coefficients))]
 
 

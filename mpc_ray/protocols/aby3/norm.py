@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpc_ray.functions.piecewise import Piecewise
-from mpc_ray.protocols.aby3.place import Place
 from mpc_ray.protocols.aby3.piecewise import row_values
+from mpc_ray.protocols.aby3.place import Place
 from mpc_ray.protocols.aby3.product import dot, multiply
 from mpc_ray.protocols.aby3.range_check import RangeChecks
 from mpc_ray.protocols.aby3.truncate import truncate
@@ -16,7 +16,9 @@ from mpc_ray.sharing.replicated import Shared
 
 @dataclass(frozen=True)
 class RowNorm:
-    """Rows are truncated to ``centre_scale`` and multiplied by ``rsqrt`` of their sum of squares, at ``factor_scale``."""
+    """Rows are truncated to ``centre_scale`` and multiplied by ``rsqrt`` of their sum of squares, at
+    ``factor_scale``.
+    """
 
     centre_scale: int
     rsqrt: Piecewise

@@ -7,9 +7,9 @@ P_k, the *owner* of a chunk, holds pieces k and k+1, so it knows every D_r, and 
    depends on F alone and goes along: q_{k+2} = Σ C_r·F_r - M(S_{k+2}) - R(S_k), to P_{k+1}.
 2. P_{k+1} sends q_{k+1} = Σ C_r·d_r + M(S_{k+2}) to the owner; q_k = R(S_k).
 
-With every D_r a sum of products of something of piece k and something of piece k+1, all three parts are claims that can
-be proved (``claims``). d_r is masked by S_k, which P_{k+1} lacks; q_{k+1} by M(S_{k+2}), which the owner lacks; q_{k+2} by
-R(S_k), which P_{k+1} lacks.
+With every D_r a sum of products of something of piece k and something of piece k+1, all three parts are claims that
+can be proved (``claims``). d_r is masked by S_k, which P_{k+1} lacks; q_{k+1} by M(S_{k+2}), which the owner lacks;
+q_{k+2} by R(S_k), which P_{k+1} lacks.
 
 Elements are cut into three chunks of whole words, one for each owner, so that bytes and work even out.
 """
@@ -47,8 +47,11 @@ class Form(Interface):
     products of what two parties know, for whoever proves them. ``side`` is where the party that asks has the piece.
     """
 
-    parts: int
-    outputs: int
+    @property
+    def parts(self) -> int: ...
+
+    @property
+    def outputs(self) -> int: ...
 
     def owner(self, k: int, part: slice, masks: torch.Tensor) -> torch.Tensor:
         """D_r - masks[r], int64 (parts, n), from both pieces."""

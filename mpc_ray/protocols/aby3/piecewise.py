@@ -1,4 +1,6 @@
-"""Piecewise polynomials of shared numbers: the piece by comparison with public knots, its coefficients as sums of bits."""
+"""Piecewise polynomials of shared numbers: the piece by comparison with public knots, its coefficients as sums of
+bits.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ def coefficients(place: Place, x: Shared, f: Piecewise) -> Protocol[list[Shared]
 def activate(place: Place, x: Shared, f: Piecewise) -> Protocol[Shared]:
     """⟨f(x)⟩ at f.out_scale (not truncated) for x at f.scale, any shape: x, x² and x⁴ times coefficients.
 
-    Rounds: ``coefficients``' and 1 (the powers take 6, side by side). Bytes an element, all parties together: the gates',
-    4·⌈(f.scale - ARGUMENT_SCALE)/8⌉ (x), 24 (x²), 24 + 12 (x⁴), 8·(J + 8), 24.
+    Rounds: ``coefficients``' and 1 (the powers take 6, side by side). Bytes an element, all parties together: the
+    gates', 4·⌈(f.scale - ARGUMENT_SCALE)/8⌉ (x), 24 (x²), 24 + 12 (x⁴), 8·(J + 8), 24.
     """
     check_scale(x.scale, f.scale, f"{place.label}: argument")
     own, following, count = flat(x)
@@ -64,6 +66,23 @@ def row_values(place: Place, x: Shared, f: Piecewise, scale: int) -> Protocol[Sh
     found, c = yield from together([powers(), coefficients(place, line, f)])
     value = yield from _combined(place, found, c, f.out_scale)
     return _shaped((yield from truncate(place, value, f.out_scale - scale)), count, x.shape)
+
+
+def lookup(
+    place: Place, x: Shared, table: torch.Tensor, low_units: int, t: int, scale: int
+) -> Protocol[Shared]:
+    """⟨table[⌊(x - low) / 2^t⌋ mod 2^n]⟩, exact, for a public table of 2^n entries at ``scale``; x of any shape.
+
+    All t + n low bits are added up, and compared with every entry's beginning. Rounds: a window of t + n bits, its
+    comparison, 2. Bytes an element, all parties together: the gates', and 8·(2^n + 1).
+    """
+    n = (len(table) - 1).bit_length()
+    own, following, count = flat(x)
+    bits = yield from window(place, Shared(own, following, x.scale), 0, t + n, -low_units)
+    reached = yield from at_least(place, bits, [j << t for j in range(1, 1 << n)])
+    steps, first = (table[1:] - table[:-1]).unsqueeze(0), table[:1]
+    (value,) = yield from sums_of_bits(place, reached, steps, first, scale)
+    return _shaped(value, count, x.shape)
 
 
 def _combined(place: Place, powers: list[Shared], c: list[Shared], scale: int) -> Protocol[Shared]:

@@ -1,8 +1,8 @@
 """Products of replicated sharings: the textbook form, one round, 8 bytes a party for each number that comes out.
 
-z_i = x_i·y_i + x_i·y_{i+1} + x_{i+1}·y_i + F(S_i) - F(S_{i+1}); P_i sends z_i to P_{i-1} (Araki et al., CCS 2016; ABY3,
-CCS 2018, §3). The masks add up to zero, and the receiver lacks S_{i+1}, so z_i is uniform to it. Sums are local, so an
-inner product of any length is one number. Results are at the sum of the two scales.
+z_i = x_i·y_i + x_i·y_{i+1} + x_{i+1}·y_i + F(S_i) - F(S_{i+1}); P_i sends z_i to P_{i-1} (Araki et al., CCS 2016;
+ABY3, CCS 2018, §3). The masks add up to zero, and the receiver lacks S_{i+1}, so z_i is uniform to it. Sums are
+local, so an inner product of any length is one number. Results are at the sum of the two scales.
 """
 
 from __future__ import annotations

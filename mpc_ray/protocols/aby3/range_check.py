@@ -1,15 +1,15 @@
 """The range check: did every argument stay where the protocol is right? Looked at once, at the end of a job.
 
-A place keeps the top bits of its pieces; when the job is over, all places add theirs up as windows of bits, side by side, and
-compare them with public bounds. A value inside the middle half of its window, where calibration saw it, is never
-reported; one outside the window always is; in the outer quarters, which are still computed rightly, some are. For x in a
-window [-2^(m-1), 2^(m-1)): d = ⌊(x + 2^(m-1)) / 2^(m-3)⌋ less 0, 1 or 2 is in [0, 6) for the middle half and at least 6, or
-negative, outside; d is taken modulo 2^K, K at most 10: what aliases lies 2^7 windows away, where no score can be while
-queries and keys pass their own checks.
+A place keeps the top bits of its pieces; when the job is over, all places add theirs up as windows of bits, side by
+side, and compare them with public bounds. A value inside the middle half of its window, where calibration saw it, is
+never reported; one outside the window always is; in the outer quarters, which are still computed rightly, some are.
+For x in a window [-2^(m-1), 2^(m-1)): d = ⌊(x + 2^(m-1)) / 2^(m-3)⌋ less 0, 1 or 2 is in [0, 6) for the middle half
+and at least 6, or negative, outside; d is taken modulo 2^K, K at most 10: what aliases lies 2^7 windows away, where
+no score can be while queries and keys pass their own checks.
 
-20 random 0/1 sums, mod 2, of the results over each (layer, function) go as XOR shares to the client alone, with the output:
-parties learn nothing, and a value outside is missed with probability 2^-20. Where several clients' jobs share a run, each has
-sums of its own, over the elements of its own texts.
+20 random 0/1 sums, mod 2, of the results over each (layer, function) go as XOR shares to the client alone, with the
+output: parties learn nothing, and a value outside is missed with probability 2^-20. Where several clients' jobs share
+a run, each has sums of its own, over the elements of its own texts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -42,7 +43,9 @@ MIDDLE = 6  # d of the middle half is below
 
 @dataclass(frozen=True)
 class _Kept:
-    """One label's top bits: int16 codes of both pieces, one line a job, padded to whole words with a code that passes."""
+    """One label's top bits: int16 codes of both pieces, one line a job, padded to whole words with a code that
+    passes.
+    """
 
     own: torch.Tensor
     next: torch.Tensor
@@ -108,7 +111,7 @@ class RangeChecks:
         if rest:
             raise ValueError("what is checked must lie in the order of the texts")
         ends = np.cumsum([0, *self.texts]) * each
-        return [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
+        return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
     def settle(self, runtime: Runtime) -> Protocol[dict[str, Bits]]:
         """{label: this party's two pieces of the sums mod 2, int64 (jobs, SUMS)}, in one order at all parties.

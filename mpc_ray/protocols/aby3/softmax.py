@@ -1,8 +1,9 @@
 """Attention of all heads: scores, a reference for every row, e^x below it, the product with V, the division.
 
-Scores lie with their keys first, (keys, rows): a row of the softmax is a line of planes, so the maximum is a tournament of
-whole words. The row's reference is not its maximum but the upper end of what its coarse maximum (cells of half a unit, known
-but for two cells) may be: at most 1.5 above the largest score, never below it, so every x = s - reference is below zero.
+Scores lie with their keys first, (keys, rows): a row of the softmax is a line of planes, so the maximum is a
+tournament of whole words. The row's reference is not its maximum but the upper end of what its coarse maximum (cells
+of half a unit, known but for two cells) may be: at most 1.5 above the largest score, never below it, so every x = s -
+reference is below zero.
 """
 
 from __future__ import annotations
@@ -45,16 +46,22 @@ class Softmax:
 
 
 def attention(
-    place: Place, q: Shared, k: Shared, v: Shared, softmax: Softmax, checks: RangeChecks, mask: Shared | None = None
+    place: Place,
+    q: Shared,
+    k: Shared,
+    v: Shared,
+    softmax: Softmax,
+    checks: RangeChecks,
+    mask: Shared | None = None,
 ) -> Protocol[Shared]:
     """softmax(q·kᵀ + mask)·v for q, k, v (b, heads, n, d): the same shape, at plan.scale, not truncated.
 
     ``mask``: (b, n) at the score scale, -B where a key is padding.
-    Rounds: 1 (scores), the window, the maximum, 2 (as numbers); ``exp_below_zero``; then 1/sum's, beside the product with V
-    and its truncation (3); 1.
+    Rounds: 1 (scores), the window, the maximum, 2 (as numbers); ``exp_below_zero``; then 1/sum's, beside the product
+    with V and its truncation (3); 1.
     """
     plan = softmax.plan
-    b, heads, n, d = q.shape
+    b, heads, n, _ = q.shape
     z = yield from matmul(place, k, q.map(lambda t: t.transpose(-1, -2)))
     scores = z.rescaled(plan.score_scale - z.scale)  # (b, heads, keys, queries)
     scores = _less_low(place.me, scores, plan)

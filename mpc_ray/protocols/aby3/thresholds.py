@@ -1,7 +1,7 @@
 """Comparison of shared bits with public numbers, and of two shared numbers' bits.
 
-x > c on bits, from the two halves: [x_h > c_h] ⊕ [x_h = c_h]·[x_l > c_l]. Halves that several thresholds have in common
-are compared once, and all thresholds share their rounds.
+x > c on bits, from the two halves: [x_h > c_h] ⊕ [x_h = c_h]·[x_l > c_l]. Halves that several thresholds have in
+common are compared once, and all thresholds share their rounds.
 """
 
 from __future__ import annotations

@@ -8,18 +8,20 @@ and only W mod 2^f is wanted. Of pieces k and k+1 take the two top bits, h = 2t 
 
     W = κ + t_{k+2}·(t_k + t_{k+1} + λ - 2κ),   κ = [h_k + h_{k+1} ≥ 4],   λ = l_k·l_{k+1}.
 
-For: v = h_k + h_{k+1} is x'_k + x'_{k+1} over 2^62 but for less than 2, and v = 4κ + 2m + …, m = t_k + t_{k+1} + λ - 2κ its
-middle bit. Were v exact, the sum of three would wrap beyond κ when m and t_{k+2} are both 1 and not when both are 0,
-and with x' in the top quarter one of the two holds (a sum whose top bit is 1 has a carry exactly where both top bits
-are 1). v's error moves m only where t_{k+2} decides alike on both sides of the step. All 64 cases are in the tests.
+For: v = h_k + h_{k+1} is x'_k + x'_{k+1} over 2^62 but for less than 2, and v = 4κ + 2m + …, m = t_k + t_{k+1} + λ -
+2κ its middle bit. Were v exact, the sum of three would wrap beyond κ when m and t_{k+2} are both 1 and not when both
+are 0, and with x' in the top quarter one of the two holds (a sum whose top bit is 1 has a carry exactly where both
+top bits are 1). v's error moves m only where t_{k+2} decides alike on both sides of the step. All 64 cases are in the
+tests.
 
 P_k knows κ and λ and is the owner of a one-party sum (``one_party``); κ is three products of piece k and piece k+1, λ
 one. A quarter of the ring is lost: with |x| < 2^62 the middle bit would be wrong where both low halves carry.
 The result is rounded: 1.5 units are added first, so it is off by less than 1.5 units either way, 0 on average, with a
-variance of a quarter; never by a multiple of 2^(64-f), as the local truncations of SecureML and ABY3 §5.1 are at times.
+variance of a quarter; never by a multiple of 2^(64-f), as the local truncations of SecureML and ABY3 §5.1 are at
+times.
 
-Two rounds where ABY3's text has none and the usual sharing of the two top bits of all pieces (three ANDs, two conversions) has
-four; four messages of f bits, not six and three gates.
+Two rounds where ABY3's text has none and the usual sharing of the two top bits of all pieces (three ANDs, two
+conversions) has four; four messages of f bits, not six and three gates.
 """
 
 from __future__ import annotations
