@@ -16,7 +16,7 @@ from functools import partial
 from mpc_ray.channel import frame
 from mpc_ray.channel.interface import Outlet, Stream
 from mpc_ray.channel.meter import Meter
-from mpc_ray.errors import ChannelError, CheatingDetected, MpcError, PeerLost
+from mpc_ray.errors import BadFrame, ChannelError, CheatingDetected, MpcError, PeerLost
 
 SLOWEST = 1_000_000
 """Bytes a second below which a connection counts as dead: long frames get this much more time."""
@@ -66,6 +66,7 @@ class FramedChannel:
         self._failed = threading.Event()
         self._error: MpcError | None = None
         self._closed = False
+        self._accused: int | None = None  # whose frame could not be right
         self._outlets = {
             peer: make_outlet(peer, stream, partial(self._unsent, peer)) for peer, stream in outgoing.items()
         }
@@ -106,11 +107,13 @@ class FramedChannel:
                 stream.receive(self._head, end)
                 got = frame.unpack(self._head, f"party {peer}")
                 if got.flags & frame.FAULT:
-                    raise self._reported(peer, got.step)
+                    raise self._reported(peer, got.step, f", before step {step}")
                 frame.compare(got, want, f"party {peer}")
                 for part in into:
                     stream.receive(part, end)
         except (OSError, EOFError, MpcError) as error:
+            if isinstance(error, BadFrame):
+                self._accused = peer
             raise self._stop(channel_error(f"party {peer}", error, self.timeout)) from None
         self.meter.received(frame.HEADER_BYTES + length, got.clock)
         return got.clock
@@ -219,14 +222,14 @@ class FramedChannel:
         except (OSError, EOFError, ChannelError):  # no last words: the peer itself is the cause
             return None
 
-    def _reported(self, peer: int, said: int) -> MpcError:
+    def _reported(self, peer: int, said: int, when: str = "") -> MpcError:
         """The error that a peer's fault notice stands for. Whom it accuses is its word: it may be the culprit."""
         if said & CHEATED:
             named = {party for party in range(3) if said >> party & 1} | {peer}
             culprits = tuple(sorted(named - {self.me}))
             who = " or ".join(f"party {party}" for party in culprits)
             return CheatingDetected(
-                f"{who}: a check failed, as party {peer} reports", culprits, second_hand=True
+                f"{who}: a check failed{when}, as party {peer} reports", culprits, second_hand=True
             )
         return _lost(peer, said)
 
@@ -234,6 +237,8 @@ class FramedChannel:
         """What a fault notice says: the party that is the cause, or ``CHEATED`` and a bit for each possible culprit."""
         if isinstance(error, CheatingDetected):
             return CHEATED | sum(1 << party for party in error.culprits)
+        if isinstance(error, BadFrame) and self._accused is not None:
+            return self._accused
         if isinstance(error, PeerLost):
             for peer in self._outgoing:
                 if error.peer == f"party {peer}":

@@ -92,15 +92,22 @@ class Statement:
         bits = np.unpackbits(raw)[: count * (rows + columns)]
         return bits[: count * rows].reshape(count, rows), bits[count * rows :].reshape(count, columns)
 
-    def blocks(self, half: Callable[[Stretch], Half]) -> Iterator[tuple[Word, Word, Groups]]:
-        """(bits, a, u) or (bits, b, v) of all single outputs in order, at most ``block`` entries at a time."""
-        at = 0
+    def steps(self) -> Iterator[tuple[Stretch, int, int]]:
+        """(stretch, start, stop) of the single outputs in order, at most ``block`` entries at a time."""
         for stretch in self.stretches:
-            rows, step = half(stretch), max(1, self.block // stretch.terms)
+            step = max(1, self.block // stretch.terms)
             for start in range(0, stretch.count, step):
-                stop = min(start + step, stretch.count)
-                yield (self.bits[at + start : at + stop], *rows(start, stop))
-            at += stretch.count
+                yield stretch, start, min(start + step, stretch.count)
+
+    def blocks(self, half: Callable[[Stretch], Half]) -> Iterator[tuple[Word, Word, Groups]]:
+        """(bits, a, u) or (bits, b, v) of all single outputs, step by step."""
+        rows, of, done = None, None, 0
+        for stretch, start, stop in self.steps():
+            if stretch is not of:
+                rows, of = half(stretch), stretch
+            assert rows is not None
+            yield (self.bits[done : done + stop - start], *rows(start, stop))
+            done += stop - start
 
 
 def _words2(t: torch.Tensor) -> Word:
@@ -152,16 +159,29 @@ def right_matrix(part: MatrixPart, own: bool, r: NDArray[np.uint8], c: NDArray[n
 
 
 class ProverStatement(Statement):
-    """P's side: quotients after coin 1, then both vectors after coin 2."""
+    """P's side: quotients after coin 1, then both vectors after coin 2.
+
+    Claims are evaluated once: u and v are kept as they are, in the memory that they later fill modulo p.
+    """
 
     def quotients(self) -> list[int]:
         """q_t = (Σ a + Σ b - Σ u·v) / 2^64 of each sum: the claims in subset t, the matrix claims of degree t."""
         q = [0] * self.shape.quotients
+        length = self.shape.length
+        self._u, self._v = np.empty(length, np.uint64), np.empty(length, np.uint64)
+        self._a = np.empty(self.bits.size, np.uint64)
         if self.stretches:
             buckets = kernel.new_buckets()
+            at = done = 0
             rights = self.blocks(lambda s: s.right(False))
             for (bits, a, u), (_, b, v) in zip(self.blocks(lambda s: s.left(True)), rights, strict=True):
                 kernel.add_quotients(a, b, u, v, bits, buckets)
+                self._a[done : done + a.size] = a
+                done += a.size
+                for us, vs in zip(u, v, strict=True):
+                    self._u[at : at + us.size] = us.reshape(-1)
+                    self._v[at : at + vs.size] = vs.reshape(-1)
+                    at += us.size
             q[: self.chunk.limits.subsets] = kernel.quotients(buckets)[: self.chunk.limits.subsets]
         self._matrices = []
         for index, part in enumerate(self.chunk.matrices):
@@ -175,20 +195,20 @@ class ProverStatement(Statement):
 
     def merge(self, m: Merged, shares: Sequence[int]) -> tuple[Word, Word, int]:
         """u, v modulo p, and A's share of the claim, from A's shares of the quotients."""
-        f, length = m.f, self.shape.length
-        u, v = np.zeros(length, np.uint64), np.zeros(length, np.uint64)
-        total, at = np.zeros(3, np.uint64), 0
+        f, u, v = m.f, self._u, self._v
+        total, at, done = np.zeros(3, np.uint64), 0, 0
         table = f.weight_table(m.powers[: self.chunk.limits.subsets])
-        rights = self.blocks(lambda s: s.right(False))
-        for (bits, a, x), (_, _, y) in zip(self.blocks(lambda s: s.left(True)), rights, strict=True):
-            w = np.empty(bits.size, np.uint64)
-            f.weights(bits, table, w)
-            kernel.weighted_sum(w, a, total)
-            for xs, ys in zip(x, y, strict=True):
-                place = slice(at, at + xs.size)
-                f.scale_rows(w, xs, u[place].reshape(xs.shape))
-                f.reduce(ys.reshape(-1), v[place])
-                at += xs.size
+        for stretch, start, stop in self.steps():
+            count = stop - start
+            w = np.empty(count, np.uint64)
+            f.weights(self.bits[done : done + count], table, w)
+            kernel.weighted_sum(w, self._a[done : done + count], total)
+            done += count
+            for terms in stretch.groups:
+                place = slice(at, at + count * terms)
+                f.scale_rows(w, u[place].reshape(count, terms), u[place].reshape(count, terms))
+                f.reduce(v[place], v[place])
+                at += count * terms
         claim = _less_quotients(m, f.unweighted(total), shares)
         for left, right in self._matrices:
             for vector, pair in ((u, (left.x, left.y)), (v, (right.y, right.x))):

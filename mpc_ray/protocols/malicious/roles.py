@@ -23,6 +23,7 @@ from mpc_ray.protocols.malicious.keys import ProofKeys, expand_coin
 from mpc_ray.protocols.malicious.schedule import (
     ACCEPT,
     HASH_BYTES,
+    READY,
     REJECT_PAIR,
     REJECT_PROVER,
     ROUND_ENTRIES,
@@ -178,6 +179,7 @@ def _prove_words(
 def left(proof: Proof) -> Program:
     """A: knows all coins, so it computes at once; speaks once, at the end, and only if P was given the true coins."""
     coins = {name: proof.coin(name) for name in _names(proof.shape)}
+    yield READY
     last = _last(proof, coins)
     echo = yield None
     if not hmac.compare_digest(echo, hashlib.sha256(b"".join(coins.values())).digest()):
@@ -239,6 +241,8 @@ def chair(proof: Proof) -> Program:
     """B: releases each coin after the message that it is tossed for, compares at the end, tells both its verdict."""
     shape = proof.shape
     coins = {name: proof.coin(name) for name in _names(shape)}
+    if (yield None) != READY:
+        raise proof.cheated("a message that is none", "A")
     yield coins["subsets"]
     shares = _first_shares(proof, (yield None))
     yield coins["field"]

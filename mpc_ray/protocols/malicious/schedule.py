@@ -21,6 +21,8 @@ QUOTIENT_BYTES = 32
 WORD_ENTRIES = 255
 """Of the Boolean proof's 16x16 matrix."""
 HASH_BYTES = 32
+READY = b"\1"
+"""A holds every z of the chunk, and its copies of what was dealt are P's and B's: B may release the first coin."""
 ACCEPT, REJECT_PROVER, REJECT_PAIR = b"\1", b"\2", b"\3"
 """Verdicts: accepted; rejected, and A's last message is the one that P promised; rejected, and it is another."""
 
@@ -75,6 +77,7 @@ def schedule(shape: Shape) -> list[Message]:
         number = found[-1].stage + 1 if found else 0
         found.extend(Message(number, *message) for message in messages)
 
+    stage(("ready", "A", "B", len(READY)))
     stage(("coin: subsets", "B", "P", COIN_BYTES))
     if shape.boolean:
         stage(("words", "P", "B", 8 * WORD_ENTRIES))

@@ -65,6 +65,11 @@ class ProductStretch:
     def terms(self) -> int:
         return 2 * self.record.x.own.numel() // self.record.z.own.numel()
 
+    @property
+    def groups(self) -> list[int]:
+        """Terms of each group."""
+        return [self.terms // 2] * 2
+
     def left(self, own: bool) -> Half:
         """a = z - F - x·y and u = (x, y) of one piece: the prover's ``own``, or A's next."""
         mask = self.masks[0 if own else 1]
@@ -99,6 +104,11 @@ class OneStretch:
     @property
     def terms(self) -> int:
         return self.record.terms
+
+    @property
+    def groups(self) -> list[int]:
+        """Terms of each group."""
+        return [1] * self.terms
 
     def left(self, own: bool) -> Half:
         """a and u, raised; ``own`` says nothing here: the record holds what its party may know."""
