@@ -23,6 +23,7 @@ from mpc_ray.functions.spline import Function
 POINTS = 33
 ARGUMENT_SCALE = 11  # of an activation's argument: its square needs no truncation
 FOURTH_SCALE = 20  # of its fourth power, truncated
+STEEPEST_FOURTH = 64  # its coefficient, which multiplies its rounding too
 LARGEST_FOURTH = 16.0  # beyond, the fourth power leaves the ring's truncation, and is not used
 ROW_FINER = 4  # bits below a cell that a row function's argument keeps
 ROW_INDEX_FINER = 6  # bits of the index below the smallest argument
@@ -82,8 +83,12 @@ def activation(
         def piece(a: int, b: int, cell: float = cell) -> tuple[list[int], float]:
             first, last = max(low, low + (a - 1) * cell), min(high, low + (b + 1) * cell)
             x = _nodes(first, max(last, first + cell))
-            terms = 4 if max(abs(first), abs(last)) <= LARGEST_FOURTH else 3
-            return _rounded(np.stack([x**k for k in (0, 1, 2, 4)[:terms]]), f(x), scales[:terms])
+            basis, wanted = np.stack([x**k for k in (0, 1, 2, 4)]), f(x)
+            if max(abs(first), abs(last)) <= LARGEST_FOURTH:
+                found = _rounded(basis, wanted, scales)
+                if abs(found[0][3]) <= STEEPEST_FOURTH << scales[3]:
+                    return found
+            return _rounded(basis[:3], wanted, scales[:3])
 
         count = math.ceil((high - low) / cell)
         made = _joined(

@@ -109,7 +109,7 @@ def one_party_sums(place: Place, form: Form, count: int, nbytes: int = 8) -> Pro
     following[:, after.part], after.result = draw(after, k, "result", outputs)
     middle, after.middle = draw(after, k + 2, "middle", outputs)
     third = form.others(k, 2, after.part, expanded, -(middle + following[:, after.part]))
-    place.send(k + 1, third, "sum", nbytes)
+    place.send(k + 1, third, "sum of masks", nbytes)
     own[:, after.part] = after.third = third
     # P_{k+1}'s part of the chunk of the party before.
     k = before.k

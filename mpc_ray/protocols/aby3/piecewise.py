@@ -20,8 +20,10 @@ from mpc_ray.sharing.replicated import Shared
 def coefficients(place: Place, x: Shared, f: Piecewise) -> Protocol[list[Shared]]:
     """The coefficients of x's piece, for flat x of whole words; raw integers, at scale 0.
 
-    Rounds: a window of f.n bits, its comparison, 2.
+    Rounds: a window of f.n bits, its comparison, 2; none where there is one piece.
     """
+    if not f.knots:
+        return [_public(place.me, value, x.own) for value in f.constants]
     index = yield from window(place, x, f.t, f.n, f.constant)
     chosen = yield from at_least(place, index, f.knots)
     return (yield from sums_of_bits(place, chosen, f.steps, f.constants, 0))
@@ -93,6 +95,12 @@ def _combined(place: Place, powers: list[Shared], c: list[Shared], scale: int) -
     )
     total = yield from dot(place, left, right, 0)
     return Shared(total.own + c[0].own, total.next + c[0].next, scale)
+
+
+def _public(me: int, value: torch.Tensor, like: torch.Tensor) -> Shared:
+    """A public number as shares: piece 0 is it."""
+    whole, nothing = value.expand_as(like), torch.zeros_like(like)
+    return Shared(whole if me == 0 else nothing, whole if me == 2 else nothing, 0)
 
 
 def _shaped(x: Shared, count: int, shape: torch.Size) -> Shared:

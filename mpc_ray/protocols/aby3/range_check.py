@@ -36,14 +36,15 @@ from mpc_ray.protocols.runtime import Protocol, Runtime, together
 from mpc_ray.sharing.replicated import Shared
 
 SUMS = 20
-MOST_BITS = 15
+ROW_BITS = 15  # of what is positive: from the end of its window down
+MOST_BITS = 24
 SYMMETRIC_BITS = 10
 MIDDLE = 6  # d of the middle half is below
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """One label's top bits: int16 codes of both pieces, one line a job, padded to whole words with a code that
+    """One label's top bits: int32 codes of both pieces, one line a job, padded to whole words with a code that
     passes.
     """
 
@@ -80,9 +81,9 @@ class RangeChecks:
     def positive(self, label: str, x: Shared, f: Piecewise, smallest: float) -> None:
         """x from about ``smallest`` to the end of f's window, whose lower half is what calibration saw."""
         top = f.t + f.n
-        t = max(0, top - MOST_BITS + 1)
+        t = max(0, top - ROW_BITS + 1)
         least = max(0, (math.floor(math.ldexp(smallest, f.scale)) >> t) - 2)
-        self._keep(label, x, t, MOST_BITS, 0, least, (1 << (top - t)) - 2)
+        self._keep(label, x, t, min(64 - t, MOST_BITS), 0, least, (1 << (top - t)) - 2)
 
     def _keep(self, label: str, x: Shared, t: int, bits: int, constant: int, least: int, bound: int) -> None:
         """Bits t … t+bits-1 of x + constant must lie in [least, bound), less 0, 1 or 2 included."""
@@ -94,7 +95,7 @@ class RangeChecks:
         codes = []
         for piece, i in ((x.own, self.me), (x.next, (self.me + 1) % 3)):
             shifted = shift_right_logical(piece + word if i == 0 else piece, t) & mask
-            codes.append(shifted.to(torch.int16))
+            codes.append(shifted.to(torch.int32))
         for job, part in enumerate(self._stretches(x.shape)):
             lines = []
             for code, i in zip(codes, (self.me, (self.me + 1) % 3), strict=True):
