@@ -26,7 +26,9 @@ import torch
 from mpc_ray.errors import InputError
 
 from . import dpf_levels as steps
-from .checks import expect, in_range, on_cpu
+from .checks import expect, in_range
+from .cuda import dpf as cuda
+from .device import on_cuda
 from .lookup import PreparedTables, lookup_sums
 
 Tensor = torch.Tensor
@@ -37,9 +39,11 @@ FIXED_KEYS = {
     side: hashlib.sha256(f"mpc-ray point function, version 1, {side}".encode()).digest()[:16]
     for side in ("left", "right", "leaf")
 }
+_KEYS = tuple(FIXED_KEYS[side] for side in ("left", "right", "leaf"))
 # Leaves expanded together: with the levels above them they stay in the second-level cache.
 CHUNK_BYTES = 1 << 19
 SUMS_BYTES = 1 << 22  # of one-hots that ``evaluate_sums`` holds at a time
+CUDA_SUMS_BYTES = 1 << 28  # the same on a device, whose launches want more rows
 
 
 def key_bytes(n: int) -> int:
@@ -64,7 +68,6 @@ class Keys:
 
 
 def _check(name: str, seed: Tensor, n: int) -> None:
-    on_cpu(name, seed)
     in_range(name, "n", n, SMALLEST, LARGEST)
     expect(name, "seed", seed, torch.uint8, (None, 16))
 
@@ -79,6 +82,10 @@ def generate(seed0: Tensor, seed1: Tensor, position: Tensor, n: int) -> tuple[Ke
         _check("dpf.generate", seed, n)
     expect("dpf.generate", "seed1", seed1, torch.uint8, tuple(seed0.shape))
     expect("dpf.generate", "position", position, torch.int64, (len(seed0),))
+    if on_cuda("dpf.generate", seed0, seed1, position):
+        filled = torch.empty((len(seed0), key_bytes(n)), dtype=torch.uint8, device=seed0.device)
+        roots = (seed0.contiguous(), seed1.contiguous())
+        return Keys(filled, n), cuda.generate(*roots, position.contiguous(), n, filled, _KEYS)
     data = torch.zeros((len(seed0), key_bytes(n)), dtype=torch.uint8)
     sign = torch.empty(len(seed0), dtype=torch.int64)
     count = len(seed0)
@@ -161,8 +168,10 @@ def expand(seed: Tensor, party: int, keys: Keys, n: int) -> Tensor:
     3 * 2^(n - 7) - 2 AES blocks a row.
     """
     _check_evaluation("dpf.expand", seed, party, keys, n)
-    out = torch.empty((len(seed), 1 << (n - 3)), dtype=torch.uint8)
-    if len(seed):
+    out = torch.empty((len(seed), 1 << (n - 3)), dtype=torch.uint8, device=seed.device)
+    if on_cuda("dpf.expand", seed, keys.data):
+        cuda.expand(seed.contiguous(), party, keys.data.contiguous(), n, out, _KEYS)
+    elif len(seed):
         _expand_into(seed, party, keys.data, n, _expander(len(seed), n), out)
     return out
 
@@ -170,15 +179,24 @@ def expand(seed: Tensor, party: int, keys: Keys, n: int) -> Tensor:
 def evaluate_sums(
     seed: Tensor, party: int, keys: Keys, c: Tensor, prepared: PreparedTables, n: int
 ) -> Tensor:
-    """``expand`` and ``lookup.lookup_sums`` together, holding at most 8 MB: c int64[N], K tables -> int64[N, K]."""
+    """``expand`` and ``lookup.lookup_sums`` together: c int64[N], K tables -> int64[N, K].
+
+    Holds at most 8 MB, on a device 256 MB.
+    """
     _check_evaluation("dpf.evaluate_sums", seed, party, keys, n)
     expect("dpf.evaluate_sums", "c", c, torch.int64, (len(seed),))
     if prepared.n != n:
         raise InputError(
             f"tables over 2^{prepared.n} for keys over 2^{n}", remedy="prepare tables of the keys' domain"
         )
-    sums = torch.empty((len(seed), prepared.count), dtype=torch.int64)
-    if len(seed):
+    sums = torch.empty((len(seed), prepared.count), dtype=torch.int64, device=seed.device)
+    if on_cuda("dpf.evaluate_sums", seed, keys.data, c):
+        most = max(CUDA_SUMS_BYTES >> (n - 3), 1)
+        for row in range(0, len(seed), most):
+            some = slice(row, row + most)
+            one_hots = expand(seed[some], party, Keys(keys.data[some], n), n)
+            sums[some] = lookup_sums(one_hots, c[some], prepared)
+    elif len(seed):
         rows = min(max(SUMS_BYTES >> (n - 3), 1), len(seed))
         expander = _expander(rows, n)
         memory = torch.from_numpy(_buffers.line("one-hots", rows << (n - 6)).view(np.uint8))

@@ -10,13 +10,17 @@ from math import comb
 import torch
 
 from . import elementwise_loops as loops
-from .checks import expect, in_range, on_cpu, same_shape, wrap
+from .checks import expect, in_range, same_shape, wrap
+from .cuda import elementwise as cuda
+from .device import on_cuda
 from .packing import pack_bits, pack_low_bytes, unpack_bits, unpack_low_bytes
 from .ring import shift_right_logical
 
 __all__ = [
     "add_open",
     "mask_for_open",
+    "multiply_mask",
+    "open_truncate",
     "pack_bits",
     "pack_low_bytes",
     "polynomial_parts",
@@ -37,6 +41,11 @@ def _flat(x: Tensor) -> loops.Int:
     return flat
 
 
+def _like(x: Tensor) -> Tensor:
+    """Uninitialised int64 of x's shape on its device, contiguous."""
+    return torch.empty(x.shape, dtype=torch.int64, device=x.device)
+
+
 def mask_for_open_reference(z: Tensor, rho: Tensor, constant: int) -> Tensor:
     """The definition of ``mask_for_open``."""
     return z + rho + wrap(constant)
@@ -44,13 +53,15 @@ def mask_for_open_reference(z: Tensor, rho: Tensor, constant: int) -> Tensor:
 
 def mask_for_open(z: Tensor, rho: Tensor, constant: int, out: Tensor | None = None) -> Tensor:
     """z + rho + constant, element by element; any one shape, ``constant`` mod 2^64. ``out`` may be z or rho."""
-    on_cpu("elementwise.mask_for_open", z, rho)
     same_shape("elementwise.mask_for_open", z, rho)
     if out is None:
-        out = torch.empty(z.shape, dtype=torch.int64)
+        out = _like(z)
     same_shape("elementwise.mask_for_open", z, out)
-    target = out if out.is_contiguous() else torch.empty(z.shape, dtype=torch.int64)
-    loops.add_with(_flat(z), _flat(rho), wrap(constant), target.view(-1).numpy())
+    target = out if out.is_contiguous() else _like(z)
+    if on_cuda("elementwise.mask_for_open", z, rho, out):
+        cuda.add_with(z.contiguous(), rho.contiguous(), wrap(constant), target)
+    else:
+        loops.add_with(_flat(z), _flat(rho), wrap(constant), target.view(-1).numpy())
     return out if target is out else out.copy_(target)
 
 
@@ -70,12 +81,48 @@ def truncate_public(c: Tensor, f: int) -> tuple[Tensor, Tensor]:
     Returns (C, g) of c's shape: C = (c >> f, logical) - 2^(62 - f), g = 1 - top bit of c.
     Then z >> f = C - (r >> f) + g * msb(r) * 2^(64 - f), or that plus 1.
     """
-    on_cpu("elementwise.truncate_public", c)
     same_shape("elementwise.truncate_public", c)
     in_range("elementwise.truncate_public", "f", f, 1, 62)
+    if on_cuda("elementwise.truncate_public", c):
+        return cuda.truncate_public(c.contiguous(), f)
     high, g = torch.empty(c.shape, dtype=torch.int64), torch.empty(c.shape, dtype=torch.int64)
     loops.truncate_public(_flat(c), f, high.view(-1).numpy(), g.view(-1).numpy())
     return high, g
+
+
+def open_truncate_reference(mine: Tensor, theirs: Tensor, f: int) -> tuple[Tensor, Tensor]:
+    """The definition of ``open_truncate``."""
+    return truncate_public_reference(mine + theirs, f)
+
+
+def open_truncate(mine: Tensor, theirs: Tensor, f: int) -> tuple[Tensor, Tensor]:
+    """``truncate_public`` of c = mine + theirs, which is never written: the opening and what it is for in one pass."""
+    same_shape("elementwise.open_truncate", mine, theirs)
+    in_range("elementwise.open_truncate", "f", f, 1, 62)
+    if on_cuda("elementwise.open_truncate", mine, theirs):
+        return cuda.open_truncate(mine.contiguous(), theirs.contiguous(), f)
+    high, g = _like(mine), _like(mine)
+    loops.open_truncate(_flat(mine), _flat(theirs), f, high.view(-1).numpy(), g.view(-1).numpy())
+    return high, g
+
+
+def multiply_mask_reference(x: Tensor, y: Tensor, mask: Tensor, constant: int) -> Tensor:
+    """The definition of ``multiply_mask``."""
+    return x * y + mask + wrap(constant)
+
+
+def multiply_mask(x: Tensor, y: Tensor, mask: Tensor, constant: int) -> Tensor:
+    """x y + mask + constant, element by element, in one pass; one shape, ``constant`` mod 2^64.
+
+    A product's summand and the mask that it must not leave the party without.
+    """
+    same_shape("elementwise.multiply_mask", x, y, mask)
+    out = _like(x)
+    if on_cuda("elementwise.multiply_mask", x, y, mask):
+        cuda.multiply_mask(x.contiguous(), y.contiguous(), mask.contiguous(), wrap(constant), out)
+    else:
+        loops.multiply_mask(_flat(x), _flat(y), _flat(mask), wrap(constant), out.view(-1).numpy())
+    return out
 
 
 def truncate_dealer_reference(r: Tensor, f: int) -> tuple[Tensor, Tensor]:
@@ -85,9 +132,10 @@ def truncate_dealer_reference(r: Tensor, f: int) -> tuple[Tensor, Tensor]:
 
 def truncate_dealer(r: Tensor, f: int) -> tuple[Tensor, Tensor]:
     """Dealer's part of a truncation by f bits, 1 <= f <= 62: (r >> f, r >> 63), both logical, of r's shape."""
-    on_cpu("elementwise.truncate_dealer", r)
     same_shape("elementwise.truncate_dealer", r)
     in_range("elementwise.truncate_dealer", "f", f, 1, 62)
+    if on_cuda("elementwise.truncate_dealer", r):
+        return cuda.truncate_dealer(r.contiguous(), f)
     high, top = torch.empty(r.shape, dtype=torch.int64), torch.empty(r.shape, dtype=torch.int64)
     loops.truncate_dealer(_flat(r), f, high.view(-1).numpy(), top.view(-1).numpy())
     return high, top
@@ -104,9 +152,12 @@ def truncated_share(public: Tensor | None, g: Tensor, h: Tensor, b: Tensor, f: i
 
     h shares r >> f, b shares msb(r) (mod 2^f is enough); one evaluator passes C, the other None.
     """
-    on_cpu("elementwise.truncated_share", g, h, b)
-    same_shape("elementwise.truncated_share", g, h, b, *([] if public is None else [public]))
+    given = [g, h, b, *([] if public is None else [public])]
+    same_shape("elementwise.truncated_share", *given)
     in_range("elementwise.truncated_share", "f", f, 1, 62)
+    if on_cuda("elementwise.truncated_share", *given):
+        held = None if public is None else public.contiguous()
+        return cuda.truncated_share(held, g.contiguous(), h.contiguous(), b.contiguous(), f)
     out = torch.empty(g.shape, dtype=torch.int64)
     first = g if public is None else public
     loops.truncated_share(
@@ -133,10 +184,11 @@ def polynomial_parts(a: Tensor, c_hat: Tensor) -> Tensor:
     a int64[N, d + 1], c_hat int64[N] -> G int64[d + 1, N]: G_i = (-1)^i sum_{k >= i} binom(k, i) c_hat^(k - i) A_k, so
     that the value is sum_i G_i r_hat^i.
     """
-    on_cpu("elementwise.polynomial_parts", a, c_hat)
     expect("elementwise.polynomial_parts", "a", a, torch.int64, (None, None))
     in_range("elementwise.polynomial_parts", "degree", a.shape[1] - 1, 0, MOST_DEGREE)
     expect("elementwise.polynomial_parts", "c_hat", c_hat, torch.int64, (len(a),))
+    if on_cuda("elementwise.polynomial_parts", a, c_hat):
+        return cuda.polynomial_parts(a.contiguous(), c_hat.contiguous())
     out = torch.empty((a.shape[1], len(a)), dtype=torch.int64)
     loops.polynomial_parts(a.contiguous().numpy(), _flat(c_hat), out.numpy())
     return out
@@ -152,10 +204,11 @@ def powers_reference(s: Tensor, r_hat: Tensor, d: int) -> Tensor:
 
 def powers(s: Tensor, r_hat: Tensor, d: int) -> Tensor:
     """The dealer's factors of a spline of degree d from 0 to 4: s, r_hat int64[N] -> int64[d + 1, N], s * r_hat^i."""
-    on_cpu("elementwise.powers", s, r_hat)
     expect("elementwise.powers", "s", s, torch.int64, (None,))
     expect("elementwise.powers", "r_hat", r_hat, torch.int64, (len(s),))
     in_range("elementwise.powers", "d", d, 0, MOST_DEGREE)
+    if on_cuda("elementwise.powers", s, r_hat):
+        return cuda.powers(s.contiguous(), r_hat.contiguous(), d)
     out = torch.empty((d + 1, len(s)), dtype=torch.int64)
     loops.powers(_flat(s), _flat(r_hat), out.numpy())
     return out

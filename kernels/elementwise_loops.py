@@ -28,6 +28,30 @@ def truncate_public(c: Int, f: int, high: Int, g: Int) -> None:
 
 
 @compiled
+def open_truncate(mine: Int, theirs: Int, f: int, high: Int, g: Int) -> None:
+    """``truncate_public`` of mine + theirs."""
+    offset = np.int64(1) << np.int64(62 - f)
+    for i in range(mine.size):
+        bits = np.uint64(mine[i] + theirs[i])
+        high[i] = np.int64(bits >> np.uint64(f)) - offset
+        g[i] = np.int64(1) - np.int64(bits >> np.uint64(63))
+
+
+@compiled
+def multiply_mask(x: Int, y: Int, mask: Int, constant: int, out: Int) -> None:
+    """out = x y + mask + constant."""
+    for i in range(out.size):
+        out[i] = x[i] * y[i] + mask[i] + constant
+
+
+@compiled
+def subtract_with(a: Int, b: Int, constant: int, out: Int) -> None:
+    """out = a - b + constant."""
+    for i in range(out.size):
+        out[i] = a[i] - b[i] + constant
+
+
+@compiled
 def truncate_dealer(r: Int, f: int, high: Int, top: Int) -> None:
     """high = r >> f logical; top = r >> 63 logical."""
     for i in range(r.size):

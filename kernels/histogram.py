@@ -12,7 +12,9 @@ import torch
 from mpc_ray.errors import InputError
 
 from . import histogram_loops as loops
-from .checks import expect, on_cpu
+from .checks import expect
+from .cuda import histogram as cuda
+from .device import on_cuda
 
 Tensor = torch.Tensor
 RINGS = {8: torch.uint8, 16: torch.uint16}
@@ -28,7 +30,7 @@ def _ring(name: str, dtype: torch.dtype) -> int:
 def thermometer_counts_reference(e: Tensor, c: Tensor, keep: Tensor | None, bits: int) -> Tensor:
     """The definition of ``thermometer_counts``."""
     rows, n, nb = e.shape
-    index = (c[:, :, None] - torch.arange(nb)) % nb
+    index = ((c % nb)[:, :, None] - torch.arange(nb)) % nb
     turned = torch.gather(e.to(torch.int64), 2, index)
     if keep is not None:
         turned = turned * (keep != 0).expand(rows, n)[:, :, None]
@@ -42,21 +44,22 @@ def thermometer_counts(e: Tensor, c: Tensor, keep: Tensor | None, bits: int) -> 
     Z_2^bits; bits is 8 or 16, and e and the result are uint8 or uint16 accordingly. A count wraps at 2^bits: n must be
     smaller. nb is any length from 1.
     """
-    on_cpu("histogram.thermometer_counts", e, c)
     if bits not in RINGS:
         raise InputError(f"kernel histogram.thermometer_counts: bits = {bits}", remedy="use 8 or 16")
     expect("histogram.thermometer_counts", "e", e, RINGS[bits], (None, None, None))
     rows, n, nb = e.shape
     expect("histogram.thermometer_counts", "c", c, torch.int64, (rows, n))
-    if keep is None:
-        keep = torch.ones((1, 1), dtype=torch.uint8)
-    elif keep.ndim == 1:
+    if keep is not None and keep.ndim == 1:
         expect("histogram.thermometer_counts", "keep", keep, torch.uint8, (n,))
-    else:
+    elif keep is not None:
         expect("histogram.thermometer_counts", "keep", keep, torch.uint8, (rows, n))
-    out = torch.zeros((rows, nb), dtype=e.dtype)
-    if n:
-        every = keep.expand(rows, n).contiguous()
+    on_device = on_cuda("histogram.thermometer_counts", e, c, *([] if keep is None else [keep]))
+    if on_device and e.numel():
+        kept = None if keep is None else keep.contiguous()
+        return cuda.thermometer_counts(e.contiguous(), c.contiguous(), kept)
+    out = torch.zeros((rows, nb), dtype=e.dtype, device=e.device)
+    if n and not on_device:
+        every = (torch.ones((1, 1), dtype=torch.uint8) if keep is None else keep).expand(rows, n).contiguous()
         loops.counts(e.contiguous().numpy(), c.contiguous().numpy(), every.numpy(), out.numpy())
     return out
 
@@ -68,9 +71,10 @@ def suffix_sum_reference(counts: Tensor) -> Tensor:
 
 def suffix_sum(counts: Tensor) -> Tensor:
     """counts uint8|uint16[.., nb] -> out[.., b] = sum over b' >= b of counts[.., b'], in the same ring."""
-    on_cpu("histogram.suffix_sum", counts)
     _ring("histogram.suffix_sum", counts.dtype)
-    out = torch.empty(counts.shape, dtype=counts.dtype)
+    if on_cuda("histogram.suffix_sum", counts) and counts.numel():
+        return cuda.suffix_sum(counts.contiguous().reshape(-1, counts.shape[-1])).reshape(counts.shape)
+    out = torch.empty_like(counts, memory_format=torch.contiguous_format)
     if counts.numel():
         rows = counts.contiguous().reshape(-1, counts.shape[-1])
         loops.suffix(rows.numpy(), out.reshape(rows.shape).numpy())
@@ -85,10 +89,12 @@ def deal_thermometer_reference(e0: Tensor, position: Tensor) -> Tensor:
 
 def deal_thermometer(e0: Tensor, position: Tensor) -> Tensor:
     """Dealer's part: e0 uint8|uint16[.., nb] uniform, position int64[..] (mod nb) -> e1 = one-hot(position) - e0."""
-    on_cpu("histogram.deal_thermometer", e0, position)
     _ring("histogram.deal_thermometer", e0.dtype)
     expect("histogram.deal_thermometer", "position", position, torch.int64, tuple(e0.shape[:-1]))
-    out = torch.empty(e0.shape, dtype=e0.dtype)
+    if on_cuda("histogram.deal_thermometer", e0, position) and e0.numel():
+        flat = e0.contiguous().reshape(-1, e0.shape[-1])
+        return cuda.deal_thermometer(flat, position.contiguous().reshape(-1)).reshape(e0.shape)
+    out = torch.empty_like(e0, memory_format=torch.contiguous_format)
     if e0.numel():
         rows = e0.contiguous().reshape(-1, e0.shape[-1])
         loops.deal(rows.numpy(), position.contiguous().reshape(-1).numpy(), out.reshape(rows.shape).numpy())
@@ -103,9 +109,10 @@ def pick_bits_reference(e: Tensor, c: Tensor) -> Tensor:
 
 def pick_bits(e: Tensor, c: Tensor) -> Tensor:
     """e uint8[N, 2^k/8], c int64[N] (mod 2^k) -> uint8[N]: bit (c & 7) of byte c >> 3 of each row."""
-    on_cpu("histogram.pick_bits", e, c)
     expect("histogram.pick_bits", "e", e, torch.uint8, (None, None))
     expect("histogram.pick_bits", "c", c, torch.int64, (len(e),))
+    if on_cuda("histogram.pick_bits", e, c):
+        return cuda.pick_bits(e.contiguous(), c.contiguous())
     out = torch.empty(len(e), dtype=torch.uint8)
     loops.pick(e.contiguous().numpy(), c.contiguous().numpy(), out.numpy())
     return out
@@ -114,15 +121,16 @@ def pick_bits(e: Tensor, c: Tensor) -> Tensor:
 def rotate_rows_reference(x: Tensor, by: Tensor) -> Tensor:
     """The definition of ``rotate_rows``."""
     nb = x.shape[1]
-    return torch.gather(x, 1, (torch.arange(nb) - by[:, None]) % nb)
+    return torch.gather(x, 1, (torch.arange(nb) - (by % nb)[:, None]) % nb)
 
 
 def rotate_rows(x: Tensor, by: Tensor) -> Tensor:
     """x uint8[R, nb], by int64[R] (mod nb) -> out[r, i] = x[r, (i - by[r]) mod nb]."""
-    on_cpu("histogram.rotate_rows", x, by)
     expect("histogram.rotate_rows", "x", x, torch.uint8, (None, None))
     expect("histogram.rotate_rows", "by", by, torch.int64, (len(x),))
-    out = torch.empty(x.shape, dtype=torch.uint8)
+    if on_cuda("histogram.rotate_rows", x, by) and x.numel():
+        return cuda.rotate_rows(x.contiguous(), by.contiguous())
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
     if x.numel():
         loops.rotate(x.contiguous().numpy(), by.contiguous().numpy(), out.numpy())
     return out

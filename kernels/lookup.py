@@ -14,14 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mpc_ray.errors import InputError
+from mpc_ray.errors import DeviceError, InputError
 
 from . import lookup_tile
-from .checks import expect, on_cpu
+from .checks import expect
 from .compiled import has
+from .cuda import lookup as cuda
+from .device import on_cuda
 
 Tensor = torch.Tensor
 SMALLEST, LARGEST = 3, 16
+KEPT = 10  # up to here sums are kept; of a longer table they are made at every call, or each would take megabytes
 ROWS_AT_ONCE = 4096  # their running sums (128 KB at most) stay in the second-level cache
 
 
@@ -29,12 +32,14 @@ ROWS_AT_ONCE = 4096  # their running sums (128 KB at most) stay in the second-le
 class PreparedTables:
     """K tables over the domain 2^n, prepared once for many look-ups.
 
-    ``sums`` holds the subset sums of up to 4 tables each (32 bytes a coefficient); empty where the body is "plain".
+    ``sums`` holds the subset sums of up to 4 tables each (32 bytes a coefficient), or above 2^10 only says how many
+    tables go together; empty where the body is "plain". For the CUDA body it is one tensor, of all tables.
     """
 
     n: int
     tables: Tensor
     sums: tuple[Tensor, ...]
+    cuda: bool = False
 
     @property
     def count(self) -> int:
@@ -88,7 +93,6 @@ def deal_one_hot(e0: Tensor, position: Tensor, out: Tensor | None = None) -> tup
     sum_j (e0[j] - e1[j]) T[j] = sign * T[position]. e0 must be uniform and unknown to the receiver of e1.
     ``out`` receives e1 and may be e0 itself.
     """
-    on_cpu("lookup.deal_one_hot", e0, position)
     expect("lookup.deal_one_hot", "e0", e0, torch.uint8, (None, None))
     expect("lookup.deal_one_hot", "position", position, torch.int64, (len(e0),))
     domain_log("lookup.deal_one_hot", 8 * e0.shape[1])
@@ -98,21 +102,30 @@ def deal_one_hot(e0: Tensor, position: Tensor, out: Tensor | None = None) -> tup
         expect("lookup.deal_one_hot", "out", out, torch.uint8, tuple(e0.shape))
         if out.data_ptr() != e0.data_ptr():
             out.copy_(e0)
+    if on_cuda("lookup.deal_one_hot", out, position):
+        flipped = out if out.is_contiguous() else out.contiguous()
+        sign = cuda.deal_one_hot(flipped, position.contiguous())
+        return out if flipped is out else out.copy_(flipped), sign
     sign = torch.empty(len(e0), dtype=torch.int64)
     lookup_tile.flip(out.numpy(), position.contiguous().numpy(), sign.numpy())
     return out, sign
 
 
 def prepare(tables: Tensor) -> PreparedTables:
-    """tables int64[K, 2^n], n from 3 to 16 -> PreparedTables. 32 bytes a coefficient; 15 ms for 2 tables of 2^16."""
-    on_cpu("lookup.prepare", tables)
+    """tables int64[K, 2^n], n from 3 to 16 -> PreparedTables. 40 bytes a coefficient up to n = 10, 8 above."""
     expect("lookup.prepare", "tables", tables, torch.int64, (None, None))
     n = domain_log("lookup.prepare", tables.shape[1])
     kept = tables.contiguous().clone()
+    if on_cuda("lookup.prepare", tables):
+        return PreparedTables(n, kept, (cuda.prepare(kept, n),), True)
     if body() == "plain":
         return PreparedTables(n, kept, ())
     most = lookup_tile.MOST_TABLES
     groups = [kept[k : k + most] for k in range(0, len(kept), most)]
+    if n > KEPT:
+        return PreparedTables(
+            n, kept, tuple(torch.empty((0, 16, len(g), 16), dtype=torch.int64) for g in groups)
+        )
     return PreparedTables(
         n, kept, tuple(_aligned(lookup_tile.subset_sums(group.numpy())) for group in groups)
     )
@@ -123,9 +136,16 @@ def lookup_sums(bits: Tensor, c: Tensor, prepared: PreparedTables) -> Tensor:
 
     Groups of rows with their own tables: one call a group, each with its prepared tables.
     """
-    on_cpu("lookup.lookup_sums", bits, c)
     expect("lookup.lookup_sums", "bits", bits, torch.uint8, (None, 1 << (prepared.n - 3)))
     expect("lookup.lookup_sums", "c", c, torch.int64, (len(bits),))
+    if on_cuda("lookup.lookup_sums", bits, c, prepared.tables) != prepared.cuda:
+        raise DeviceError(
+            "kernel lookup.lookup_sums: tables prepared for another body", remedy="prepare them again"
+        )
+    if prepared.cuda:
+        rows = bits.contiguous()
+        rows = rows if rows.data_ptr() % 8 == 0 else rows.clone()
+        return cuda.lookup_sums(rows, c.contiguous(), prepared.sums[0], prepared.n)
     out = torch.empty((len(bits), prepared.count), dtype=torch.int64)
     by = c.contiguous().numpy()
     if not prepared.sums:
@@ -137,9 +157,10 @@ def lookup_sums(bits: Tensor, c: Tensor, prepared: PreparedTables) -> Tensor:
             first = i * lookup_tile.MOST_TABLES
             block = max(lookup_tile.BLOCK_BYTES // (2048 * sums.shape[2]), 1)
             found = out[:, first : first + sums.shape[2]].numpy()
+            tables = prepared.tables[first : first + sums.shape[2]].numpy()
             for row in range(0, len(bits), ROWS_AT_ONCE):
                 some = slice(row, row + ROWS_AT_ONCE)
-                lookup_tile.lookup(words[some], turn[some], sums.numpy(), block, found[some])
+                lookup_tile.lookup(words[some], turn[some], tables, sums.numpy(), block, found[some])
     return out
 
 

@@ -4,7 +4,7 @@ Rotating a row's bits by c turns sum_j bit_j T[(c - j)] into sum_m r_m T[-m] wit
 depends on the row, so the 16 sums of every 4 neighbouring coefficients are prepared once ("four Russians"). They fill
 two 512-bit registers, and one two-register permute looks up 8 rows at once: for every 4 bits of 8 rows, one shift, and
 one permute and one add a table. Long tables go block by block of words, so that a block's sums stay in the second-level
-cache while all rows pass over it.
+cache while all rows pass over it; those are made anew at every call, which is quicker than to read them from memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from .compiled import compiled, has, intrinsic
-from .vector_ir import I32, I64, V8, Loop, at, const, ir, load, named, splat, splat_const, store
+from .vector_ir import I32, I64, V8, Loop, at, const, ir, load, named, shuffle, splat, splat_const, store
 
 Int = NDArray[np.int64]
 Word = NDArray[np.uint64]
@@ -24,7 +24,7 @@ Word = NDArray[np.uint64]
 LANES = 4  # vectors of 8 rows in a tile
 TILE = 8 * LANES
 UNROLL = 2  # groups of 4 bits: more make the compiler spill registers
-BLOCK_BYTES = 1 << 20  # of prepared sums visited by all rows before the next
+BLOCK_BYTES = 1 << 20  # of sums visited by all rows before the next
 MOST_TABLES = 4  # that a tile's registers hold
 
 
@@ -138,23 +138,107 @@ def _aligned_words(rows: int) -> Word:
     return memory[skip : skip + rows * TILE].reshape(rows, TILE)
 
 
+@intrinsic
+def _store_sums(typing: Any, t0: Any, t1: Any, t2: Any, t3: Any, out: Any) -> Any:
+    """The 16 sums of subsets of four coefficients, at a 64-byte aligned address."""
+
+    def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        *coefficients, out = args
+        zero = low = splat_const(V8, 0)
+        for u, coefficient in enumerate(coefficients[:3]):
+            chosen = ir.Constant(ir.VectorType(ir.IntType(1), 8), [lane >> u & 1 for lane in range(8)])
+            low = b.add(low, b.select(chosen, splat(b, coefficient, V8), zero))
+        store(b, low, out, 0, 64)
+        store(b, b.add(low, splat(b, coefficients[3], V8)), out, 64, 64)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), code
+
+
 @compiled
-def lookup(bits: Word, c: Int, sums: Int, block: int, out: Int) -> None:
-    """out[row, k] = look-up of row in table k. bits uint64[N, W]; ``sums`` (64-byte aligned) of at most 4 tables;
-    ``block`` words at a time."""
-    rows, words, count = bits.shape[0], sums.shape[0], sums.shape[2]
-    tiles = (rows + TILE - 1) // TILE
-    acc = _aligned_words(tiles * count)
-    x = _aligned_words(min(block, words))
+def _store_block(tables: Int, first: int, words: int, to: int) -> None:
+    """``subset_sums`` of words first .. first + words - 1, at a 64-byte aligned address."""
+    count, size = tables.shape
+    mask = size - 1
+    for group in range(16 * first, 16 * (first + words)):
+        for k in range(count):
+            t0, t1 = tables[k, -4 * group & mask], tables[k, (-4 * group - 1) & mask]
+            t2, t3 = tables[k, (-4 * group - 2) & mask], tables[k, (-4 * group - 3) & mask]
+            _store_sums(t0, t1, t2, t3, to)
+            to += 128
+
+
+def _turn(count: int) -> Any:
+    """Eight rows out of the tile: out[8][count], contiguous, = acc[count][8 of 32]."""
+
+    def spread(typing: Any, acc: Any, out: Any) -> Any:
+        def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            acc, out = args
+            lanes = [load(b, V8, acc, 64 * LANES * k, 64) for k in range(count)]
+            for vector in range(count):
+                places = [divmod(8 * vector + i, count) for i in range(8)]  # (row, table) of each element
+                turned = lanes[0]
+                for k in range(count):
+                    taken = [8 + row if table == k else i for i, (row, table) in enumerate(places)]
+                    turned = shuffle(b, turned, lanes[k], taken)
+                store(b, turned, out, 64 * vector, 8)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), code
+
+    return intrinsic(spread)
+
+
+_turn1, _turn2, _turn3, _turn4 = (_turn(count) for count in range(1, MOST_TABLES + 1))
+
+
+@compiled
+def _emit(acc: Word, first: int, row: int, out: Int) -> None:
+    """out[row .. row + 31, k] = acc[first + k], as far as there are rows."""
+    rows, count = out.shape
+    if row + TILE <= rows and out.strides[0] == 8 * count:
+        for lane in range(0, TILE, 8):
+            source = acc.ctypes.data + (first * TILE + lane) * 8
+            to = out.ctypes.data + (row + lane) * count * 8
+            if count == 1:
+                _turn1(source, to)
+            elif count == 2:
+                _turn2(source, to)
+            elif count == 3:
+                _turn3(source, to)
+            else:
+                _turn4(source, to)
+        return
+    for lane in range(min(TILE, rows - row)):
+        for k in range(count):
+            out[row + lane, k] = np.int64(acc[first + k, lane])
+
+
+@compiled
+def lookup(bits: Word, c: Int, tables: Int, sums: Int, block: int, out: Int) -> None:
+    """out[row, k] = look-up of row in table k. bits uint64[N, W]; at most 4 tables int64[K, 2^n], n >= 6, with their
+    ``sums`` (64-byte aligned), or without them int64[0, 16, K, 16]; ``block`` words at a time."""
+    rows, words, count = bits.shape[0], bits.shape[1], sums.shape[2]
+    tiles, block = (rows + TILE - 1) // TILE, min(block, words)
+    whole = block == words
+    acc = _aligned_words(count if whole else tiles * count)
+    x = _aligned_words(block)
+    made = _aligned_words(0 if sums.shape[0] else block * count * 8)
     for first in range(0, words, block):
         length = min(block, words - first)
         table = sums.ctypes.data + first * count * 2048
+        if sums.shape[0] == 0:
+            table = made.ctypes.data
+            _store_block(tables, first, length, table)
         for tile in range(tiles):
             for lane in range(LANES):
                 to = x.ctypes.data + 64 * lane
                 row = tile * TILE + 8 * lane
                 _rotate8(bits.ctypes.data, bits.shape[1], rows, c.ctypes.data, row, first, length, to)
-            to = acc.ctypes.data + tile * count * TILE * 8
+            at = 0 if whole else tile * count
+            if whole:
+                acc[:] = np.uint64(0)
+            to = acc.ctypes.data + at * TILE * 8
             if count == 1:
                 _sums1(length, x.ctypes.data, table, to)
             elif count == 2:
@@ -163,11 +247,9 @@ def lookup(bits: Word, c: Int, sums: Int, block: int, out: Int) -> None:
                 _sums3(length, x.ctypes.data, table, to)
             else:
                 _sums4(length, x.ctypes.data, table, to)
-    for tile in range(tiles):
-        for lane in range(min(TILE, rows - tile * TILE)):
-            for k in range(count):
-                out[tile * TILE + lane, k] = np.int64(acc[tile * count + k, lane])
-    x[0, 0] = 0  # numba frees an array after its last use: this is one
+            if first + block >= words:
+                _emit(acc, at, tile * TILE, out)
+    x[0, 0] = made.size  # numba frees an array after its last use: this is one
 
 
 @compiled

@@ -7,7 +7,9 @@ import torch
 from mpc_ray.errors import InputError
 
 from . import packing_loops as loops
-from .checks import expect, in_range, on_cpu
+from .checks import expect, in_range
+from .cuda import packing as cuda
+from .device import on_cuda
 
 Tensor = torch.Tensor
 
@@ -19,9 +21,10 @@ def pack_low_bytes_reference(x: Tensor, nbytes: int) -> Tensor:
 
 def pack_low_bytes(x: Tensor, nbytes: int) -> Tensor:
     """x int64[N] -> uint8[N * nbytes]: the low 1 to 8 bytes of every element."""
-    on_cpu("packing.pack_low_bytes", x)
     expect("packing.pack_low_bytes", "x", x, torch.int64, (None,))
     in_range("packing.pack_low_bytes", "nbytes", nbytes, 1, 8)
+    if on_cuda("packing.pack_low_bytes", x):
+        return cuda.pack_low_bytes(x.contiguous(), nbytes)
     out = torch.empty(len(x) * nbytes, dtype=torch.uint8)
     loops.pack_bytes(x.contiguous().numpy(), nbytes, out.numpy())
     return out
@@ -34,7 +37,6 @@ def unpack_low_bytes_reference(data: Tensor, nbytes: int) -> Tensor:
 
 def unpack_low_bytes(data: Tensor, nbytes: int) -> Tensor:
     """data uint8[N * nbytes] -> int64[N] from 0 to 256^nbytes - 1 (all of Z_2^64 for 8)."""
-    on_cpu("packing.unpack_low_bytes", data)
     expect("packing.unpack_low_bytes", "data", data, torch.uint8, (None,))
     in_range("packing.unpack_low_bytes", "nbytes", nbytes, 1, 8)
     if len(data) % nbytes:
@@ -42,6 +44,8 @@ def unpack_low_bytes(data: Tensor, nbytes: int) -> Tensor:
             f"kernel packing.unpack_low_bytes: {len(data)} bytes in elements of {nbytes}",
             remedy="pass whole elements",
         )
+    if on_cuda("packing.unpack_low_bytes", data):
+        return cuda.unpack_low_bytes(data.contiguous(), nbytes)
     out = torch.empty(len(data) // nbytes, dtype=torch.int64)
     loops.unpack_bytes(data.contiguous().numpy(), nbytes, out.numpy())
     return out
@@ -65,12 +69,13 @@ def pack_bits(x: Tensor, bits: int) -> Tensor:
 
     Spare bits of the last byte are zero.
     """
-    on_cpu("packing.pack_bits", x)
     in_range("packing.pack_bits", "bits", bits, 1, 16)
     if x.ndim != 1 or x.dtype not in (torch.int64, torch.uint8, torch.uint16):
         raise InputError(
             f"kernel packing.pack_bits: {x.dtype}{list(x.shape)}", remedy="pass int64, uint8 or uint16[N]"
         )
+    if on_cuda("packing.pack_bits", x):
+        return cuda.pack_bits(x.contiguous(), bits)
     out = torch.empty(packed_size(len(x), bits), dtype=torch.uint8)
     loops.pack_bits(x.contiguous().numpy(), bits, out.numpy())
     return out
@@ -84,9 +89,10 @@ def unpack_bits_reference(data: Tensor, n: int, bits: int) -> Tensor:
 
 def unpack_bits(data: Tensor, n: int, bits: int) -> Tensor:
     """data uint8[ceil(n bits / 8)] -> int64[n] from 0 to 2^bits - 1, 1 to 16 bits each."""
-    on_cpu("packing.unpack_bits", data)
     in_range("packing.unpack_bits", "bits", bits, 1, 16)
     expect("packing.unpack_bits", "data", data, torch.uint8, (packed_size(n, bits),))
+    if on_cuda("packing.unpack_bits", data):
+        return cuda.unpack_bits(data.contiguous(), n, bits)
     out = torch.empty(n, dtype=torch.int64)
     loops.unpack_bits(data.contiguous().numpy(), bits, out.numpy())
     return out

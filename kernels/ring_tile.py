@@ -18,7 +18,7 @@ from numba import types
 
 from .compiled import compiled, has, intrinsic
 from .packing_loops import load_word, store_word
-from .ring_pack import DEPTH, IFMA, aligned, pack_a
+from .ring_pack import DEPTH, IFMA, STEP_B, STEP_NARROW, aligned, pack_a, split_b, widen_b
 from .vector_ir import I32, I64, V8, V16, Loop, at, const, load, named, shuffle, splat, splat_const, store
 
 HEIGHT = 512  # rows of a block: its packed A (2.4 MB at most) streams from the second-level cache
@@ -60,11 +60,11 @@ def _tile_mullq(typing: Any, k: Any, a: Any, b: Any, c: Any, ldc: Any, add: Any)
 
 
 @intrinsic
-def _tile_ifma(typing: Any, k: Any, a: Any, b: Any, c: Any, ldc: Any, add: Any, half: Any) -> Any:
+def _tile_ifma(typing: Any, k: Any, a: Any, b: Any, pairs: Any, c: Any, ldc: Any, add: Any, half: Any) -> Any:
     """C[4, 16] = (C if add) + (rows 4 half .. 4 half + 3 of the A panel) . B panel over k steps."""
 
     def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        count, pa, pb, pc, ldc, add, half = args
+        count, pa, pb, pairs, pc, ldc, add, half = args
         if not has("avx512ifma", "avx512vnni"):
             return context.get_dummy_value()  # never reached there: the form is not offered
         low = named(b, "llvm.x86.avx512.vpmadd52l.uq.512", V8, V8, V8, V8)
@@ -72,10 +72,10 @@ def _tile_ifma(typing: Any, k: Any, a: Any, b: Any, c: Any, ldc: Any, add: Any, 
         dot = named(b, "llvm.x86.avx512.vpdpwssd.512", V16, V16, V16, V16)
         elements, parts = b.add(pa, b.mul(half, const(32))), b.add(at(b, pa, 64), b.mul(half, const(16)))
         start = ([splat_const(V8, 0)] * 4 + [splat_const(V16, 0)]) * 4
-        loop = Loop(b, count, [elements, parts, pb, *start])
-        elements, parts, pb, *acc = loop.carried
+        loop = Loop(b, count, [elements, parts, pb, pairs, *start])
+        elements, parts, pb, pairs, *acc = loop.carried
         right = [load(b, V8, pb, 64 * j, 64) for j in (0, 1)]
-        right_parts = load(b, V16, pb, 128, 64)
+        right_parts = load(b, V16, pairs, 0, 64)
         total = []
         for i in range(4):
             left = splat(b, load(b, I64, elements, 8 * i, 8), V8)
@@ -84,7 +84,7 @@ def _tile_ifma(typing: Any, k: Any, a: Any, b: Any, c: Any, ldc: Any, add: Any, 
             total += [b.call(low, [sums[j], left, right[j]]) for j in (0, 1)]
             total += [b.call(high, [sums[2 + j], left, right[j]]) for j in (0, 1)]
             total.append(b.call(dot, [sums[4], left_parts, right_parts]))
-        loop.end([at(b, elements, 96), at(b, parts, 96), at(b, pb, 192), *total])
+        loop.end([at(b, elements, 96), at(b, parts, 96), at(b, pb, STEP_B), at(b, pairs, 64), *total])
         rows = []
         for i in range(4):
             *sums, cross = total[5 * i : 5 * i + 5]
@@ -96,20 +96,23 @@ def _tile_ifma(typing: Any, k: Any, a: Any, b: Any, c: Any, ldc: Any, add: Any, 
         _store_tile(b, rows, pc, ldc, add)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 7), code
+    return types.void(*[types.int64] * 8), code
 
 
 @compiled
 def product(
-    form: int, a: int, stride_a: int, rows: int, inner: int, columns: int, packed: int, c: int
+    form: int, narrow: bool, a: int, stride_a: int, rows: int, inner: int, columns: int, packed: int, c: int
 ) -> None:
     """C (rows, columns), contiguous at address ``c``, = A . packed B; ``stride_a`` in bytes; no dimension is 0."""
-    up, down = (96, 192) if form == IFMA else (64, 128)
+    step = STEP_NARROW if narrow else STEP_B
+    up = 96 if form == IFMA else 64
     deep, panels, ldc = (inner + 7) // 8 * 8, (columns + 15) // 16, 8 * columns
     tall, thick = min(HEIGHT, (rows + 7) // 8 * 8), min(DEPTH, deep)
-    buffer = np.empty(tall // 8 * thick * up // 8 + 8 * 16 + 8, np.int64)
+    buffer = np.empty(tall // 8 * thick * up // 8 + 24 * thick + 8 * 16 + 8, np.int64)
     scratch = aligned(buffer.ctypes.data)
-    panel_a = scratch + 8 * 8 * 16
+    pairs = scratch + 8 * 8 * 16
+    widened = pairs + 64 * thick
+    panel_a = widened + STEP_B * thick
     for i0 in range(0, rows, HEIGHT):
         high = min(HEIGHT, rows - i0)
         for k0 in range(0, deep, DEPTH):
@@ -126,7 +129,12 @@ def product(
                 scratch,
             )
             for j in range(panels):
-                pb = packed + (k0 * panels + j * height) * down
+                pb = packed + (k0 * panels + j * height) * step
+                if narrow:
+                    widen_b(pb, height, widened, pairs, form)
+                    pb = widened
+                elif form == IFMA:
+                    split_b(pb, height, pairs)
                 width = min(16, columns - 16 * j)
                 for i in range(0, high, 8):
                     pa = panel_a + i // 8 * height * up
@@ -135,9 +143,9 @@ def product(
                     whole = left == 8 and width == 16
                     to, ld, plus = (pc, ldc, add) if whole else (scratch, 128, 0)
                     if form == IFMA:
-                        _tile_ifma(height, pa, pb, to, ld, plus, 0)
+                        _tile_ifma(height, pa, pb, pairs, to, ld, plus, 0)
                         if left > 4:
-                            _tile_ifma(height, pa, pb, to + 4 * ld, ld, plus, 1)
+                            _tile_ifma(height, pa, pb, pairs, to + 4 * ld, ld, plus, 1)
                     else:
                         _tile_mullq(height, pa, pb, to, ld, plus)
                     if not whole:

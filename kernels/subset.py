@@ -7,6 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checks import expect, in_range
+from .cuda import histogram as cuda
+from .device import on_cuda
+
 
 def subset_sums_reference(values: Tensor, words: Tensor, count: int) -> Tensor:
     """The definition of ``subset_sums``."""
@@ -19,6 +23,11 @@ def subset_sums(values: Tensor, words: Tensor, count: int) -> Tensor:
 
     values int64[N], words int32[N], count ≤ 32 → int64[count].
     """
+    expect("subset.subset_sums", "values", values, torch.int64, (None,))
+    expect("subset.subset_sums", "words", words, torch.int32, (len(values),))
+    in_range("subset.subset_sums", "count", count, 0, 32)
+    if on_cuda("subset.subset_sums", values, words):
+        return cuda.subset_sums(values.contiguous(), words.contiguous(), count)
     out = np.zeros(count, np.int64)
     _subset_sums(values.contiguous().numpy(), words.contiguous().numpy(), out)
     return torch.from_numpy(out)

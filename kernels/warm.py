@@ -29,6 +29,8 @@ def _ring() -> None:
     a = torch.ones((2, 3), dtype=torch.int64)
     ring.matmul(a[None], a.T[None])
     ring.matmul_packed(a, ring.pack(a.T))
+    narrow = a.T.to(torch.int32)
+    ring.matmul_packed(a, ring.pack_rows(3, 2, lambda rows: narrow[rows], None, torch.int32))
 
 
 def _lookup() -> None:

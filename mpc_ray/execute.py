@@ -25,6 +25,7 @@ from mpc_ray.correlation.prf import Correlation
 from mpc_ray.correlation.seeds import agree
 from mpc_ray.errors import ConfigError, DeviceError, HelloMismatch, ModelError
 from mpc_ray.functions.plan import exp_digest
+from mpc_ray.kernels.memory import give_back
 from mpc_ray.kernels.warm import warm
 from mpc_ray.models import bert
 from mpc_ray.models.plan import (
@@ -201,6 +202,7 @@ def model_shares(me: int, plan: EncoderPlan, take: Callable[[str], Shared | None
             activation=p.activation,
             ffn_norm=p.ffn_norm,
         )
+        give_back()  # or what each layer leaves between small blocks would add up to half the weights again
     return ModelShares(
         heads=plan.heads,
         embedding_norm=plan.embedding_norm,
@@ -220,6 +222,7 @@ def _make_ready(plan: EncoderPlan) -> None:
     splines += [norm.rsqrt for norm in (plan.embedding_norm, plan.pool) if norm is not None]
     for spline in splines:  # 1/sum: at the first job of each length
         spline.prepared  # noqa: B018 - made once and kept
+    give_back()
 
 
 def _compare(runtime: Runtime, own: bytes) -> Protocol[None]:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from mpc_ray.channel.interface import byte_view
 from mpc_ray.errors import BadFrame, InputError
+from mpc_ray.kernels.memory import empty
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Tensor: TypeAlias = npt.NDArray[Any]
@@ -148,7 +149,7 @@ def contents(text_bytes: int, nbytes: int, fill: Fill, source: str) -> Message:
     header, shapes = described(text, nbytes, source)
     tensors = {}
     for name, (dtype, shape) in shapes.items():
-        tensors[name] = np.empty(shape, dtype)
+        tensors[name] = empty(shape, dtype)
         fill(byte_view(tensors[name]))
         if dtype.kind == "b" and (tensors[name].view(np.uint8) > 1).any():
             raise BadFrame(f"{source}: a bool tensor holds bytes other than 0 and 1")

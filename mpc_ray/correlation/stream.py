@@ -37,6 +37,13 @@ def expand(key: bytes, step: int, chunk: int, length: int, prf: Prf = "aes128ctr
 
 def keystream(key: bytes, block: bytes, length: int, prf: Prf = "aes128ctr") -> np.ndarray:
     """The cipher's key stream from the 16-byte counter block ``block`` on, uint8 of ``length``."""
+    out = np.empty(length, np.uint8)
+    fill(out.data, key, block, prf)
+    return out
+
+
+def fill(into: memoryview, key: bytes, block: bytes, prf: Prf = "aes128ctr") -> None:
+    """As ``keystream``, into a writeable "B" view."""
     cipher: Cipher[modes.CTR | None]
     if prf == "aes128ctr":
         cipher = Cipher(algorithms.AES(key[:16]), modes.CTR(block))
@@ -45,10 +52,7 @@ def keystream(key: bytes, block: bytes, length: int, prf: Prf = "aes128ctr") -> 
     else:
         raise ValueError(f"unknown PRF {prf!r}")
     encryptor = cipher.encryptor()
-    out = np.empty(length, np.uint8)
-    view = out.data
-    for start in range(0, length, _PIECE):
-        piece = min(_PIECE, length - start)
+    for start in range(0, len(into), _PIECE):
+        piece = min(_PIECE, len(into) - start)
         zeros = _ZEROS if piece == _PIECE else memoryview(_ZEROS)[:piece]
-        encryptor.update_into(zeros, view[start : start + piece])
-    return out
+        encryptor.update_into(zeros, into[start : start + piece])

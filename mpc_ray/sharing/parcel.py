@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mpc_ray.correlation.stream import derive, expand
+from mpc_ray.channel.interface import byte_view
+from mpc_ray.correlation.stream import derive, fill
 from mpc_ray.errors import InputError
+from mpc_ray.kernels.memory import empty
 from mpc_ray.sharing.integers import Integers
 
 MAX_BYTES = 4 << 30  # of one summand of all tensors of a parcel
@@ -106,4 +108,6 @@ def _is_seed(seed: object) -> bool:
 def expanded(seed: bytes, name: str, shape: tuple[int, ...]) -> Integers:
     """The summand of tensor ``name`` that ``seed`` stands for."""
     key = derive(seed, b"mpc-ray shares|" + name.encode())
-    return np.asarray(expand(key, 0, 0, 8 * math.prod(shape)).view(np.int64).reshape(shape))
+    out: Integers = empty(shape, np.int64)
+    fill(byte_view(out), key, bytes(16))
+    return out

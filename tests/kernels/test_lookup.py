@@ -89,10 +89,19 @@ def test_a_block_boundary_inside_the_table() -> None:
     bits, c, tables = draw(4, 10, 50, 3)
     if lookup.body() != "permute":
         pytest.skip("needs AVX-512")
-    sums = lookup.prepare(tables).sums[0].numpy()
-    out = np.zeros((50, 3), np.int64)
-    lookup_tile.lookup(bits.numpy().view(np.uint64), c.numpy(), sums, 5, out)
-    assert np.array_equal(out, lookup.lookup_sums_reference(bits, c, tables).numpy())
+    want = lookup.lookup_sums_reference(bits, c, tables).numpy()
+    for sums in (
+        lookup.prepare(tables).sums[0].numpy(),
+        np.zeros((0, 16, 3, 16), np.int64),
+    ):  # kept, and made anew
+        out = np.zeros((50, 3), np.int64)
+        lookup_tile.lookup(bits.numpy().view(np.uint64), c.numpy(), tables.numpy(), sums, 5, out)
+        assert np.array_equal(out, want)
+
+
+def test_long_tables_keep_no_sums() -> None:
+    kept = sum(sums.numel() for sums in lookup.prepare(torch.ones((5, 1 << 11), dtype=torch.int64)).sums)
+    assert kept == 0
 
 
 def test_refusals() -> None:

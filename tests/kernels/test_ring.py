@@ -58,6 +58,41 @@ def test_packing_keeps_no_view_of_its_argument() -> None:
         assert torch.equal(ring.matmul_packed(torch.eye(9, dtype=torch.int64), packed), want)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("inner", [0, 1, 384, 385, 1000])
+def test_a_matrix_that_comes_in_pieces_is_packed_as_a_whole_one(form: str, inner: int) -> None:
+    b, asked = random_ring(4, inner, 37), []
+
+    def rows(some: slice) -> torch.Tensor:
+        asked.append((some.start, some.stop))
+        return b[some].clone()
+
+    packed = ring.pack_rows(inner, 37, rows, form)
+    assert torch.equal(packed.data, ring.pack_for(b, form).data)
+    assert packed.nbytes == 8 * ((inner + 7) // 8 * 8 * 48 if form != "torch" else inner * 37)
+    assert [stop for _, stop in asked[:-1]] == [start for start, _ in asked[1:]]
+    assert max((stop - start for start, stop in asked), default=0) <= 384
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=40, deadline=None)
+@given(m=dims, k=dims, n=dims, seed=st.integers(0, 2**31))
+def test_a_product_with_small_integers(form: str, m: int, k: int, n: int, seed: int) -> None:
+    a, wide = random_ring(seed, m, k), random_ring(seed + 1, k, n)
+    b = torch.where(wide % 3 == 0, wide.clamp(-(2**31), 2**31 - 1), wide >> 40).to(torch.int32)
+    packed = ring.pack_rows(k, n, lambda some: b[some], form, torch.int32)
+    assert torch.equal(ring.matmul_packed(a, packed), ring.matmul_reference(a, b.to(torch.int64)))
+    if form != "torch":
+        assert packed.nbytes == 4 * ((k + 7) // 8 * 8) * ((n + 15) // 16 * 16)
+
+
+def test_pieces_of_another_shape_are_refused() -> None:
+    with pytest.raises(InputError, match="rows is"):
+        ring.pack_rows(10, 4, lambda rows: torch.zeros((10, 3), dtype=torch.int64))
+    with pytest.raises(InputError, match="rows is"):
+        ring.pack_rows(10, 4, lambda rows: torch.zeros((10, 3), dtype=torch.int32), None, torch.int32)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     shapes=st.sampled_from(

@@ -69,12 +69,13 @@ class Linear:
     """A secret weight matrix and bias, prepared once: this party's single combination, packed for the kernel.
 
     ``weight`` (k, n) is given for inputs stacked along k, at ``input_scales``; rows of different inputs may be at
-    different scales, as long as every product comes out at the bias's scale. 8 to 12 bytes an entry.
+    different scales, as long as every product comes out at the bias's scale. 8 bytes an entry.
     """
 
     def __init__(self, me: int, weight: Shared, bias: Shared, input_scales: tuple[int, ...]) -> None:
         self.me, self.bias, self.input_scales = me, bias, input_scales
-        self.packed = ring.pack(right_combination(me, weight))
+        inner, columns = weight.shape
+        self.packed = ring.pack_rows(inner, columns, lambda rows: right_combination(me, weight[rows]))
 
     def apply(self, *inputs: Shared) -> Summand:
         """[[x | …] @ w + b] for inputs (m, k_i), at the bias's scale. 0 rounds."""
