@@ -37,7 +37,7 @@ FILE_VARIABLE = "MPC_CONFIG"  # names the YAML file
 TEST_PREFIX = "MPC_TEST_"  # switches of the test suite, no settings
 OTHERS = (TEST_PREFIX, "MPC_GATEWAY_", "MPC_CLIENT_", "MPC_PROXY_")  # the last three: mpc_ray.client.settings
 
-Protocol = Literal["semi_honest_3pc"]
+Protocol = Literal["semi_honest_3pc", "aby3", "malicious_3pc"]
 Launcher = Literal["threads", "processes", "ray"]
 Device = Literal["cpu", "cuda"]
 

@@ -69,6 +69,12 @@ class Correlation:
         self._keys.clear()
         self._used.clear()
 
+    def wipe(self) -> None:
+        """Forget seeds and keys: every later draw fails. (Python may have copied them; the process should end soon.)"""
+        self.seeds.clear()
+        self._keys.clear()
+        self.private = b""
+
     def bytes(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> np.ndarray:
         """``length`` bytes of the stream named by the arguments, for one use only."""
         if self._attempt < 0:
@@ -86,6 +92,18 @@ class Correlation:
             key = self._keys[seed, purpose, role] = derive(secret, info)
         self.expanded += length
         return expand(key, step, chunk, length, self.prf)
+
+    def again(
+        self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int, start: int = 0
+    ) -> np.ndarray:
+        """A stream that this attempt has drawn, once more: for a proof about what it masked, never to mask anything.
+        From byte ``start`` on, a multiple of 64.
+
+        Safe to call from another thread while the attempt runs. Raises ValueError for a stream that was not drawn.
+        """
+        if (seed, purpose, role, step, chunk) not in self._used:
+            raise ValueError("a stream can be expanded again only after it was drawn")
+        return expand(self._keys[seed, purpose, role], step, chunk, length, self.prf, start)
 
     def int64(
         self, seed: int, purpose: str, role: int, step: int, chunk: int, shape: tuple[int, ...]
