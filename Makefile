@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	fi; \
 	echo "setting up $(VENV) with $$("$$python" --version) (once, a few minutes: downloads PyTorch and Ray)"; \
 	"$$python" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[server,demo,dev]'
+	@$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[server,planner,demo,dev]'
 	@touch $@
 
 venv: $(STAMP) ## Set up .venv with everything (the second time is instant)

@@ -35,7 +35,8 @@ from mpc_ray.errors import ConfigError
 PREFIX = "MPC_"
 FILE_VARIABLE = "MPC_CONFIG"  # names the YAML file
 TEST_PREFIX = "MPC_TEST_"  # switches of the test suite, no settings
-OTHERS = (TEST_PREFIX, "MPC_GATEWAY_", "MPC_CLIENT_", "MPC_PROXY_")  # the last three: mpc_ray.client.settings
+# Of the gateway, client and proxy (mpc_ray.client.settings), and of the planner (mpc_ray.planner.settings).
+OTHERS = (TEST_PREFIX, "MPC_GATEWAY_", "MPC_CLIENT_", "MPC_PROXY_", "MPC_PLANNER_")
 
 Protocol = Literal["semi_honest_3pc", "aby3", "malicious_3pc"]
 Launcher = Literal["threads", "processes", "ray"]

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import mpc_ray
-from mpc_ray.cli import api_keys, bench, certs, cluster, keys, model, stop
+from mpc_ray.cli import api_keys, bench, certs, cluster, keys, model, plan, stop
 from mpc_ray.cli.demo import demo
 from mpc_ray.cli.doctor import doctor
 from mpc_ray.cli.embed import embed
@@ -62,6 +62,7 @@ api_keys.add_to(keys.app)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(plan.app, name="plan")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,7 @@
+"""Which triple runs a job: the planner's plan kept up to date while jobs come and go.
+
+dispatcher.py   the state, on arrival, on a tick, and when something breaks; no Ray
+measured.py     round trips, bandwidth and speeds as measured, and how far predictions were off
+actor.py        the plan in one Ray actor
+router.py       Ray Serve's request router that asks it
+"""
