@@ -23,6 +23,8 @@ MAY_IMPORT_RAY = (
     "mpc_ray.launch_ray",
     "mpc_ray.serve",
     "mpc_ray.endpoint",
+    "mpc_ray.dispatch.actor",
+    "mpc_ray.dispatch.router",
     "mpc_ray.ops.ray_schema",
     "mpc_ray.planner.tune",
 )

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
 from mpc_ray.errors import ConfigError, Unavailable
@@ -35,6 +36,8 @@ from mpc_ray.trust.folder import open_folder
 
 HEADROOM = 8  # in a leader whose queue is full, for jobs that it refuses itself and for questions how it is
 WAIT_S = 0.5
+TOKENS = 64  # of a job, about, where jobs that run together are counted
+PLAN_ROUTER = "mpc_ray.dispatch.router.PlanRouter"
 UNREADY_S = 60.0  # a leader that finds no triple for so long is replaced: it mends itself within seconds
 
 
@@ -143,11 +146,26 @@ def triple(config: GatewayConfig, one: SetSettings, leader: str = LEADER) -> App
                 "downscale_delay_s": 120,
             }
         }
+    if one.max_triples > 1:  # with one there is nothing to choose
+        scale["request_router_config"] = RequestRouterConfig(
+            request_router_class=PLAN_ROUTER, request_router_kwargs=_places(config, one.name)
+        )
     deployment: Any = Triple  # what the decorator makes of it
     bound: Application = deployment.options(
         name=f"Triple-{one.name}", max_ongoing_requests=queue + HEADROOM, max_queued_requests=queue, **scale
     ).bind(config.model_dump_json(), one.model_dump_json(), leader)
     return bound
+
+
+def _places(config: GatewayConfig, set_name: str) -> dict[str, Any]:
+    """Where the three parties of a set are, and whose, for the plan."""
+    records = open_folder(config.folder).directory().parties(set_name)
+    return {
+        "set_name": set_name,
+        "batch": max(1, config.batching.max_tokens // TOKENS),
+        "regions": tuple(record.region for record in records),
+        "trusts": tuple(record.operator for record in records),
+    }
 
 
 def build(args: Mapping[str, Any] | Arguments) -> Application:

@@ -21,7 +21,7 @@ from mpc_ray.errors import ConfigError, MpcError
 from mpc_ray.serve import cluster
 from mpc_ray.serve.apikeys import Claim
 from mpc_ray.serve.cluster import joined, refuse_proxy
-from mpc_ray.serve.config import GatewayConfig, RaySettings
+from mpc_ray.serve.config import GatewayConfig, RaySettings, SetSettings
 from mpc_ray.serve.idempotency import Conflict
 from mpc_ray.serve.interface import Job
 from mpc_ray.serve.limits import QuotaExceeded, RateExceeded
@@ -34,7 +34,7 @@ with warnings.catch_warnings():  # Ray's own, about its own
     from ray.serve.schema import ServeDeploySchema
 
     from mpc_ray.serve import actor
-    from mpc_ray.serve.deployments import Arguments, build
+    from mpc_ray.serve.deployments import Arguments, build, triple
     from mpc_ray.serve.handle import HandleTriples
 
 HERE = Path(__file__).parent
@@ -327,6 +327,12 @@ def test_building_names_what_is_wrong(tmp_path: Path) -> None:
     file.write_text(json.dumps({"folder": str(made.folder), "sets": [{"name": "eu", "max_triples": 3}]}))
     assert build(Arguments(config=file))
     assert build({"config": str(file), "replicas": "2"}), "as Serve calls it"
+    for most, router in ((1, "PowerOfTwoChoicesRequestRouter"), (3, "PlanRouter")):
+        bound = triple(GatewayConfig.load(file), SetSettings(name="eu", max_triples=most))
+        chosen = bound._bound_deployment._deployment_config.request_router_config
+        assert chosen.get_request_router_class().__name__ == router
+    assert chosen.request_router_kwargs["set_name"] == "eu"
+    assert len(set(chosen.request_router_kwargs["trusts"])) == 3, "three operators"
     with pytest.raises(ConfigError, match="replica: Extra inputs"):
         build({"config": str(file), "replica": "2"})
     with pytest.raises(ConfigError, match="no whole set mars"):
