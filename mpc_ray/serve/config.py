@@ -116,6 +116,9 @@ class Batching(_Part):
     )
     max_queue: int = Field(default=64, ge=1, le=10_000, description="jobs that wait; more are answered 429")
     run_timeout_s: float = Field(default=120.0, gt=0, le=3600, description="longest run of one batch")
+    patience_s: float = Field(
+        default=25.0, ge=0, le=600, description="longest wait of jobs that were taken for another triple"
+    )
 
 
 class RegionSettings(_Part):

@@ -9,7 +9,7 @@ from typing import Any
 from mpc_ray.errors import ConfigError
 from mpc_ray.serve.batching import BatchLimits
 
-_KNOWN = ("delay_ms", "max_queue", "max_tokens", "run_timeout_s", "triples", "wait_share")
+_KNOWN = ("delay_ms", "max_queue", "max_tokens", "patience_s", "run_timeout_s", "triples", "wait_share")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TripleSettings:
     open_timeout_s: float = 60.0
     run_timeout_s: float = 120.0
     status_every_s: float = 1.0
-    patience_s: float = 15.0
+    patience_s: float = 25.0
 
     def __post_init__(self) -> None:
         times = (self.submit_timeout_s, self.open_timeout_s, self.run_timeout_s, self.status_every_s)
@@ -53,4 +53,5 @@ class TripleSettings:
             batch,
             triples=int(settings.get("triples", usual.triples)),
             run_timeout_s=float(settings.get("run_timeout_s", usual.run_timeout_s)),
+            patience_s=float(settings.get("patience_s", usual.patience_s)),
         )
