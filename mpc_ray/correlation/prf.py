@@ -14,6 +14,7 @@ The streams themselves are ``stream``'s.
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,14 +22,29 @@ import torch
 
 from mpc_ray.correlation.stream import Prf, derive, expand, keystream
 from mpc_ray.errors import MpcError
+from mpc_ray.kernels import stream
+from mpc_ray.kernels.elementwise import mask_for_open
+from mpc_ray.kernels.transfer import to_device
 
-__all__ = ["PRIVATE", "Correlation", "MaskReused", "Prf", "derive", "expand", "keystream"]
+__all__ = ["PRIVATE", "Correlation", "MaskReused", "Prf", "derive", "expand", "expand_on", "keystream"]
 
+CPU = torch.device("cpu")
 PRIVATE = -1  # index of the seed that only this party knows
 
 
 class MaskReused(MpcError):
     """A stream name was asked for twice. Always a defect: two messages would share a one-time pad."""
+
+
+def expand_on(place: torch.device, key: bytes, step: int, chunk: int, length: int, prf: Prf) -> torch.Tensor:
+    """``expand``'s bytes, uint8 on ``place``. A CUDA device expands ChaCha20 itself; AES comes from the CPU."""
+    if place.type == "cuda" and prf == "chacha20":
+        return stream.expand(key, _nonce(step, chunk), torch.empty(length, dtype=torch.uint8, device=place))
+    return to_device(expand(key, step, chunk, length, prf), place)
+
+
+def _nonce(step: int, chunk: int) -> bytes:
+    return struct.pack(">IQ", step, chunk)
 
 
 @dataclass
@@ -44,6 +60,7 @@ class Correlation:
     seeds: dict[int, bytes] = field(repr=False)
     private: bytes = field(repr=False)
     prf: Prf = "aes128ctr"
+    place: torch.device = CPU
     trace: list[tuple[object, ...]] | None = None
     expanded: int = 0
     _job: bytes = field(default=b"", repr=False)
@@ -69,8 +86,35 @@ class Correlation:
         self._keys.clear()
         self._used.clear()
 
-    def bytes(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> np.ndarray:
-        """``length`` bytes of the stream named by the arguments, for one use only."""
+    def drawn(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> torch.Tensor:
+        """The same bytes as uint8 on this party's device."""
+        key = self._key(seed, purpose, role, step, chunk, length)
+        return expand_on(self.place, key, step, chunk, length, self.prf)
+
+    def added(
+        self,
+        z: torch.Tensor,
+        seed: int,
+        purpose: str,
+        role: int,
+        step: int,
+        chunk: int,
+        constant: int = 0,
+        minus: bool = False,
+    ) -> torch.Tensor:
+        """z + F + constant, or z - F + constant, with F the elements of the stream named, for one use only.
+
+        ChaCha20 goes straight into the sum and never to memory.
+        """
+        length = 8 * z.numel()
+        key = self._key(seed, purpose, role, step, chunk, length)
+        if self.prf == "chacha20":
+            return stream.add(z, key, _nonce(step, chunk), constant, minus)
+        words = expand_on(self.place, key, step, chunk, length, self.prf).view(torch.int64).reshape(z.shape)
+        return z - words + constant if minus else mask_for_open(z, words, constant)
+
+    def _key(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> bytes:
+        """The stream's key, once: its name counts as used."""
         if self._attempt < 0:
             raise ValueError("a stream was asked for before its job began")
         name = (seed, purpose, role, step, chunk)
@@ -85,12 +129,15 @@ class Correlation:
             info = b"mpc-ray stream|%b|%d|%b|%d" % (self._job, self._attempt, purpose.encode(), role)
             key = self._keys[seed, purpose, role] = derive(secret, info)
         self.expanded += length
-        return expand(key, step, chunk, length, self.prf)
+        return key
 
     def int64(
         self, seed: int, purpose: str, role: int, step: int, chunk: int, shape: tuple[int, ...]
     ) -> torch.Tensor:
-        """Uniform elements of Z_2^64, int64 of ``shape``."""
-        count = math.prod(shape)
-        raw = self.bytes(seed, purpose, role, step, chunk, 8 * count)
-        return torch.from_numpy(raw.view(np.int64)).reshape(shape)
+        """Uniform elements of Z_2^64, int64 of ``shape`` on this party's device."""
+        raw = self.drawn(seed, purpose, role, step, chunk, 8 * math.prod(shape))
+        return raw.view(torch.int64).reshape(shape)
+
+    def bytes(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> np.ndarray:
+        """``length`` bytes of the stream named by the arguments, for one use only."""
+        return expand(self._key(seed, purpose, role, step, chunk, length), step, chunk, length, self.prf)
