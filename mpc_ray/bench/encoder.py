@@ -138,8 +138,8 @@ def measure(
     """Run ``shape`` once to warm up and ``runs`` times measured; the JSON object that docs/benchmarks.md describes.
 
     ``visibility``: whether the parties see the weights. Bytes and rounds do not vary from run to run; memory is the
-    largest of each party's process so far, model and import included (under launcher ``threads`` that is one process, and
-    the client is in it).
+    largest of each party's process so far, model and import included (under launcher ``threads`` that is one process,
+    and the client is in it).
 
     Raises InputError for sizes it cannot take, RangeExceeded if the input leaves a window, and what Session raises.
     """

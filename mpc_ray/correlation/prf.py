@@ -87,7 +87,9 @@ class Correlation:
         self._used.clear()
 
     def drawn(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> torch.Tensor:
-        """The same bytes as uint8 on this party's device."""
+        """``bytes``' bytes as uint8 on this party's device."""
+        if not self._streams_on_device:
+            return to_device(self.bytes(seed, purpose, role, step, chunk, length), self.place)
         key = self._key(seed, purpose, role, step, chunk, length)
         return expand_on(self.place, key, step, chunk, length, self.prf)
 
@@ -104,14 +106,17 @@ class Correlation:
     ) -> torch.Tensor:
         """z + F + constant, or z - F + constant, with F the elements of the stream named, for one use only.
 
-        ChaCha20 goes straight into the sum and never to memory.
+        On a device ChaCha20 goes straight into the sum and never to memory.
         """
-        length = 8 * z.numel()
-        key = self._key(seed, purpose, role, step, chunk, length)
-        if self.prf == "chacha20":
+        if self._streams_on_device:
+            key = self._key(seed, purpose, role, step, chunk, 8 * z.numel())
             return stream.add(z, key, _nonce(step, chunk), constant, minus)
-        words = expand_on(self.place, key, step, chunk, length, self.prf).view(torch.int64).reshape(z.shape)
+        words = self.int64(seed, purpose, role, step, chunk, tuple(z.shape))
         return z - words + constant if minus else mask_for_open(z, words, constant)
+
+    @property
+    def _streams_on_device(self) -> bool:
+        return self.place.type == "cuda" and self.prf == "chacha20"
 
     def _key(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> bytes:
         """The stream's key, once: its name counts as used."""

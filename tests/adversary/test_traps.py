@@ -23,12 +23,12 @@ from mpc_ray.functions.window import Window
 from mpc_ray.kernels import histogram
 from mpc_ray.models.plan import BUCKET_LOG, _activation, _reciprocal, _score_window
 from mpc_ray.protocols.runtime import Protocol, Runtime
-from mpc_ray.protocols.semi_honest.thirds import thirds_of
 from mpc_ray.protocols.semi_honest.lookup import OneHot, window_fraction, window_index
 from mpc_ray.protocols.semi_honest.maximum import Rotation
 from mpc_ray.protocols.semi_honest.open import open_masked
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.softmax import Group, exp_below_maximum
+from mpc_ray.protocols.semi_honest.thirds import thirds_of
 from mpc_ray.protocols.semi_honest.truncate import truncate
 
 ring = st.integers(-(2**63), 2**63 - 1)

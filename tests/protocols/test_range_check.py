@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from three import JOB, run_three, summands
 
 from mpc_ray.protocols.runtime import Protocol, Runtime, together
-from mpc_ray.protocols.semi_honest.thirds import thirds_of
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
+from mpc_ray.protocols.semi_honest.thirds import thirds_of
 from mpc_ray.protocols.semi_honest.truncate import truncate
 
 
