@@ -14,37 +14,25 @@ The streams themselves are ``stream``'s.
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from mpc_ray.correlation.on_device import CPU, expand_on, nonce, on_device
 from mpc_ray.correlation.stream import Prf, derive, expand, keystream
 from mpc_ray.errors import MpcError
 from mpc_ray.kernels import stream
 from mpc_ray.kernels.elementwise import mask_for_open
 from mpc_ray.kernels.transfer import to_device
 
-__all__ = ["PRIVATE", "Correlation", "MaskReused", "Prf", "derive", "expand", "expand_on", "keystream"]
+__all__ = ["PRIVATE", "Correlation", "MaskReused", "Prf", "derive", "expand", "keystream"]
 
-CPU = torch.device("cpu")
 PRIVATE = -1  # index of the seed that only this party knows
 
 
 class MaskReused(MpcError):
     """A stream name was asked for twice. Always a defect: two messages would share a one-time pad."""
-
-
-def expand_on(place: torch.device, key: bytes, step: int, chunk: int, length: int, prf: Prf) -> torch.Tensor:
-    """``expand``'s bytes, uint8 on ``place``. A CUDA device expands ChaCha20 itself; AES comes from the CPU."""
-    if place.type == "cuda" and prf == "chacha20":
-        return stream.expand(key, _nonce(step, chunk), torch.empty(length, dtype=torch.uint8, device=place))
-    return to_device(expand(key, step, chunk, length, prf), place)
-
-
-def _nonce(step: int, chunk: int) -> bytes:
-    return struct.pack(">IQ", step, chunk)
 
 
 @dataclass
@@ -88,7 +76,7 @@ class Correlation:
 
     def drawn(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> torch.Tensor:
         """``bytes``' bytes as uint8 on this party's device."""
-        if not self._streams_on_device:
+        if not on_device(self.place, self.prf):
             return to_device(self.bytes(seed, purpose, role, step, chunk, length), self.place)
         key = self._key(seed, purpose, role, step, chunk, length)
         return expand_on(self.place, key, step, chunk, length, self.prf)
@@ -108,15 +96,11 @@ class Correlation:
 
         On a device ChaCha20 goes straight into the sum and never to memory.
         """
-        if self._streams_on_device:
+        if on_device(self.place, self.prf):
             key = self._key(seed, purpose, role, step, chunk, 8 * z.numel())
-            return stream.add(z, key, _nonce(step, chunk), constant, minus)
+            return stream.add(z, key, nonce(step, chunk), constant, minus)
         words = self.int64(seed, purpose, role, step, chunk, tuple(z.shape))
         return z - words + constant if minus else mask_for_open(z, words, constant)
-
-    @property
-    def _streams_on_device(self) -> bool:
-        return self.place.type == "cuda" and self.prf == "chacha20"
 
     def _key(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> bytes:
         """The stream's key, once: its name counts as used."""

@@ -28,7 +28,7 @@ from typing import Protocol
 
 import torch
 
-from mpc_ray.correlation.prf import CPU, expand_on
+from mpc_ray.correlation.on_device import CPU, expand_on
 from mpc_ray.kernels.histogram import pick_bits
 from mpc_ray.kernels.subset import subset_sums
 from mpc_ray.protocols.semi_honest.lookup import DealerProduct, OneHot
