@@ -128,6 +128,7 @@ class Executor:
         runtime.begin(job, int(header.get("attempt", 0)))
         runtime.clock = 1  # the client's message was the first of the chain
         checks = RangeChecks(job, bool(header.get("range_check", True)), texts)
+        runtime.meanwhile = checks.settle
         blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
         trace: list[tuple[str, Summand]] = []
 
