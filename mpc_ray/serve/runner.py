@@ -12,6 +12,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+from mpc_ray.dispatch.seen import Seen
 from mpc_ray.errors import MpcError
 from mpc_ray.serve.batching import Batcher, Waiting
 from mpc_ray.serve.fleet import Fleet
@@ -37,6 +38,7 @@ class Runner:
         self.why = "no triple has been opened yet"
         self.counts = dict.fromkeys(("jobs", "batches", "aborts", "reruns", "rounds", "bytes_sent"), 0)
         self.running: set[str] = set()
+        self.seen = Seen()
         self.open: dict[str, OneTriple] = {}
         self.tried = asyncio.Event()
         self._fleet = fleet
@@ -151,6 +153,7 @@ class Runner:
         began = loop.time()
         jobs = [waiting.item.job for waiting in batch]
         self.running.update(jobs)
+        self.seen.begins(jobs)
         metrics.queue(self._batcher.waiting, set=self._set)
         again = False
         try:
@@ -175,6 +178,7 @@ class Runner:
                 triple.over.set()
             return True
         finally:
+            self.seen.ends(jobs)
             if not again:
                 self.running.difference_update(jobs)
 
@@ -198,16 +202,16 @@ class Runner:
         self.counts["bytes_sent"] += ran.bytes_sent
         kind = batch[0].item
         metrics.stage("run", seconds, set=self._set)
-        metrics.ran(
-            set=self._set,
-            rounds=ran.rounds,
-            bytes_sent=ran.bytes_sent,
-            jobs=len(batch),
-            rows=sum(waiting.tokens for waiting in batch) // kind.length,
-            length=kind.length,
-            seconds=seconds,
-            model=kind.model,
-        )
+        rows = sum(waiting.tokens for waiting in batch) // kind.length
+        cost = {
+            "model": kind.model,
+            "length": kind.length,
+            "rows": rows,
+            "jobs": len(batch),
+            "rounds": ran.rounds,
+        }
+        metrics.ran(set=self._set, bytes_sent=ran.bytes_sent, seconds=seconds, **cost)
+        self.seen.add(nbytes=ran.bytes_sent, seconds=seconds, **cost)
 
     def _failed(self, failed: RunFailed, batch: Batch, again: bool) -> None:
         self.counts["aborts"] += 1
