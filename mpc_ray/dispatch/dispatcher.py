@@ -173,10 +173,9 @@ class Dispatcher:
                 raise InputError(f"job {missing[0]} does not wait", remedy="let it arrive first")
             group = self._groups[self._waiting[names[0]].group]
             now = self._clock()
+            there = self._triples.get(triple)
             predicted = (
-                self._measured.predicted(self._triples[triple], self._links, group, len(names))
-                if triple in self._triples
-                else 0.0
+                0.0 if there is None else self._measured.predicted(there, self._links, group, len(names))
             )
             self._running[triple] = Running(group.name, names, now, now + predicted)
             for name in names:

@@ -203,15 +203,25 @@ class Runner:
         kind = batch[0].item
         metrics.stage("run", seconds, set=self._set)
         rows = sum(waiting.tokens for waiting in batch) // kind.length
-        cost = {
-            "model": kind.model,
-            "length": kind.length,
-            "rows": rows,
-            "jobs": len(batch),
-            "rounds": ran.rounds,
-        }
-        metrics.ran(set=self._set, bytes_sent=ran.bytes_sent, seconds=seconds, **cost)
-        self.seen.add(nbytes=ran.bytes_sent, seconds=seconds, **cost)
+        metrics.ran(
+            set=self._set,
+            rounds=ran.rounds,
+            bytes_sent=ran.bytes_sent,
+            jobs=len(batch),
+            rows=rows,
+            length=kind.length,
+            seconds=seconds,
+            model=kind.model,
+        )
+        self.seen.add(  # after the forecast that it would have changed
+            model=kind.model,
+            length=kind.length,
+            rows=rows,
+            jobs=len(batch),
+            rounds=ran.rounds,
+            nbytes=ran.bytes_sent,
+            seconds=seconds,
+        )
 
     def _failed(self, failed: RunFailed, batch: Batch, again: bool) -> None:
         self.counts["aborts"] += 1
