@@ -117,7 +117,7 @@ def test_a_bare_encoder_with_public_weights(trio: Any, length: int) -> None:
 
 
 @pytest.mark.parametrize("change", ["another number", "missing"])
-def test_a_party_that_was_given_other_public_weights_refuses(trio: Any, change: str) -> None:
+def test_a_party_that_was_given_other_public_weights_refuses(make_trio: Any, change: str) -> None:
     export = exported(random_bert(layers=1), weights="public")
     weights = dict(export.weights)
     if change == "missing":
@@ -125,7 +125,7 @@ def test_a_party_that_was_given_other_public_weights_refuses(trio: Any, change: 
     else:
         weights["layer 0/up"] = weights["layer 0/up"] + np.int32(1)
     with pytest.raises(ModelError, match="public weights layer 0/up are"):
-        trio.load(dataclasses.replace(export, weights=weights))
+        make_trio().load(dataclasses.replace(export, weights=weights))
 
 
 def scaled(model: BertModel, **factors: float) -> BertModel:
