@@ -9,6 +9,8 @@ One file a subject:
 ``histogram``      thermometer counts, bit picks and row rotations (the softmax maximum)
 ``elementwise``    one-pass formulas of openings, truncations and splines
 ``packing``        bytes and bits packed tight for the wire
+``planes``         bits of 64 elements a word, and gates on them
+``replicated``     masked summands of products, truncations, sums of bits, exponentials
 ``warm``           compiles or loads every body ahead of time
 =================  =====================================================================
 

@@ -1,6 +1,6 @@
 """Compile every body, or load it from the cache on disk, before the first job needs it.
 
-Compiling takes about 20 s on one core, once a machine and version; loading takes under a second. A party calls this at
+Compiling takes about 30 s on one core, once a machine and version; loading takes under a second. A party calls this at
 its start, so that no round waits for a compiler.
 """
 
@@ -10,7 +10,7 @@ import functools
 
 import torch
 
-from . import dpf, elementwise, histogram, lookup, ring, subset
+from . import dpf, elementwise, histogram, lookup, planes, replicated, ring, subset
 
 
 @functools.cache
@@ -21,6 +21,7 @@ def warm() -> None:
     _dpf()
     _histogram()
     _elementwise()
+    _replicated()
     subset.subset_sums(torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.int32), 20)
 
 
@@ -69,3 +70,23 @@ def _elementwise() -> None:
     elementwise.unpack_low_bytes(elementwise.pack_low_bytes(x, 3), 3)
     for kind in (torch.int64, torch.uint8, torch.uint16):
         elementwise.unpack_bits(elementwise.pack_bits(x.to(kind), 3), 4, 3)
+
+
+def _replicated() -> None:
+    x = torch.ones(64, dtype=torch.int64)
+    line, pair, plane = x[None], torch.ones((2, 64), dtype=torch.int64), x[:1, None]
+    planes.planes(x, 0, 0, 2)
+    planes.spread(plane, 64)
+    planes.and_summand(x, x, x, x, x, x)
+    planes.pair_summand(x, x, x, x)
+    replicated.product_summand(x, x, x, x, x, x)
+    replicated.masked_summand(x, x, x)
+    replicated.truncate_owner(x, x, 0, 0, pair)
+    replicated.truncate_others(x, 0, x, 0, pair, x)
+    replicated.truncated_piece(x, 0, x, 1, 0)
+    replicated.bits_owner(plane, plane, line)
+    replicated.bits_others(plane, line, plane, line)
+    replicated.bits_sum(plane, plane, 64)
+    table = torch.ones(1 << replicated.EXP_POSITION, dtype=torch.int64)
+    replicated.exp_owner(x, x, 0, 0, 35, table, plane, plane, pair)
+    replicated.exp_others(x, 0, 35, table, x[:1], plane, pair, x)

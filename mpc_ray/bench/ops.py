@@ -12,11 +12,15 @@ from mpc_ray.bench.machine import machine
 from mpc_ray.bench.workload import Progress
 from mpc_ray.channel import Message
 from mpc_ray.config import Config
+from mpc_ray.errors import InputError
 from mpc_ray.models.record import to_record
 from mpc_ray.session import Session
 from mpc_ray.sharing.parcel import deal
 
-EXECUTOR = "mpc_ray.bench.ops_party:OpsExecutor"
+EXECUTORS = {
+    "semi_honest_3pc": "mpc_ray.bench.ops_party:OpsExecutor",
+    "aby3": "mpc_ray.bench.ops_aby3:Aby3OpsExecutor",
+}
 
 
 def measure_ops(
@@ -33,9 +37,15 @@ def measure_ops(
     Session raises.
     """
     check_setup(config, runs)
+    executor = EXECUTORS.get(config.protocol)
+    if executor is None:
+        raise InputError(
+            f"single functions are not measured under {config.protocol}",
+            remedy=f"one of {', '.join(EXECUTORS)}; malicious_3pc runs aby3's",
+        )
     cases = [case_of(name, size) for name, size in wanted]
     load = machine()["load"]
-    with Session(config=config, progress=progress, debug=debug, executor=EXECUTOR) as session:
+    with Session(config=config, progress=progress, debug=debug, executor=executor) as session:
         for case in cases:
             passes = _passes(session, case, runs, progress)
             yield {
@@ -61,6 +71,7 @@ def _passes(session: Session, case: Case, runs: int, progress: Progress) -> Pass
             "cmd": "run",
             "op": case.program,
             "axis": case.axis,
+            "smallest": case.smallest,
             "record": record,
             "job": job.hex(),
             "attempt": attempt,

@@ -19,13 +19,27 @@ from mpc_ray.kernels import (
     lookup,
     lookup_tile,
     packing_loops,
+    planes,
+    planes_loops,
+    replicated,
+    replicated_loops,
     ring,
     ring_pack,
     ring_tile,
     warm,
 )
 
-BODIES = (dpf_levels, elementwise_loops, histogram_loops, lookup_tile, packing_loops, ring_pack, ring_tile)
+BODIES = (
+    dpf_levels,
+    elementwise_loops,
+    histogram_loops,
+    lookup_tile,
+    packing_loops,
+    planes_loops,
+    replicated_loops,
+    ring_pack,
+    ring_tile,
+)
 
 
 def dispatchers() -> dict[str, Any]:
@@ -52,6 +66,13 @@ def test_ordinary_calls_after_warming_compile_nothing() -> None:
     histogram.thermometer_counts(torch.ones((3, 4, 5), dtype=torch.uint16), x[:12].reshape(3, 4), None, 16)
     elementwise.truncated_share(x, x, x, x, 16)
     elementwise.polynomial_parts(x.reshape(200, 3), x[:200])
+    bits = planes.planes(x.reshape(3, 200)[:, 1:], 5, 3, 4)
+    planes.and_summand(bits, bits, bits[:, :, :4], bits, bits, bits)
+    planes.spread(bits[1:3, 0], 199)
+    replicated.bits_others(
+        bits[:2, 0], x[:398].reshape(2, 199), x[:4].reshape(2, 2).mT, x[:398].reshape(2, 199)
+    )
+    replicated.truncate_owner(x[:100], x[100:200], 0, 1, x[:200].reshape(2, 100))
     assert {name: len(body.signatures) for name, body in dispatchers().items()} == before
 
 
