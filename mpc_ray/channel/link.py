@@ -105,7 +105,7 @@ class Link:
         if self._closed:
             raise ChannelError(f"{self.peer}: this link is closed")
 
-    def _lost(self, error: BaseException, timeout: float) -> ChannelError:
+    def _lost(self, error: BaseException, timeout: float) -> MpcError:
         if self._closed:
             return ChannelError(f"{self.peer}: this link is closed")
         self.close()

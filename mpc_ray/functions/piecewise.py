@@ -196,10 +196,13 @@ _Piece = tuple[int, list[int], float]  # first index, coefficients, error
 def _greedy(
     fitted: Callable[[int, int], tuple[list[int], float]], start: int, count: int, tolerance: float
 ) -> list[_Piece]:
-    """Pieces of [start, count) from the left, each as long as the tolerance lets it be: as few as can be."""
+    """Pieces of [start, count) from the left, each as long as the tolerance lets it be: as few as can be.
+
+    No more are looked for than one above what is refused for being too many.
+    """
     pieces: list[_Piece] = []
     step = 1
-    while start < count:
+    while start < count and len(pieces) <= MOST_KNOTS + 1:
         good, bad = start + 1, count + 1
         coefficients, error = fitted(start, good)
         while bad - good > 1:

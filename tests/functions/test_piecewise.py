@@ -102,7 +102,7 @@ def test_the_exponential_of_any_three_pieces() -> None:
         position = (piece >> (top - EXP_POSITION)) & ((1 << EXP_POSITION) - 1)
         factors = factor_table().numpy()[position]
         product = [a * int(b) for a, b in zip(product, factors, strict=True)]
-    high = sum(int(1) * (piece >> top) for piece in pieces)
+    high = sum((piece >> top) for piece in pieces)
     steps = level_steps().numpy()
     level = [int(steps[: max(0, LEVELS + int(H) + 1)].sum()) if H >= -LEVELS else 0 for H in high]
     value = np.array([a * b / 2.0**EXP_RAW_SCALE for a, b in zip(product, level, strict=True)])

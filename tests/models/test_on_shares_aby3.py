@@ -1,4 +1,4 @@
-"""aby3 on three real parties, from the shares and the record that semi_honest_3pc has: the same models, answers and costs."""
+"""aby3 on three real parties, from the shares and the record that semi_honest_3pc has: same models, same answers."""
 
 from __future__ import annotations
 
