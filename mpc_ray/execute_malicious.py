@@ -14,8 +14,10 @@ import torch
 
 from mpc_ray.channel.interface import Channel
 from mpc_ray.config import warn_if_experimental
-from mpc_ray.execute import Body, Executor, Outcome, Run
+from mpc_ray.execute import Body, Executor, Outcome, Run, Take
 from mpc_ray.execute_aby3 import ABY3, run_pieces
+from mpc_ray.kernels.warm import warm_proofs
+from mpc_ray.models.plan import EncoderPlan
 from mpc_ray.protocols.aby3.bits import Bits, and_, join
 from mpc_ray.protocols.aby3.blocks import ModelShares
 from mpc_ray.protocols.aby3.place import Place
@@ -76,7 +78,13 @@ def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcom
     return outcome
 
 
-MALICIOUS = Body(ABY3.digest, ABY3.prepare, _program, checked=True)
+def _prepare(me: int, plan: EncoderPlan, take: Take) -> ModelShares:
+    warm_proofs()
+    shares: ModelShares = ABY3.prepare(me, plan, take)
+    return shares
+
+
+MALICIOUS = Body(ABY3.digest, _prepare, _program, checked=True)
 
 
 def executor(channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> Executor:
