@@ -25,7 +25,7 @@ from mpc_ray.channel.packed import (
     parts,
     sizes,
 )
-from mpc_ray.errors import ChannelError
+from mpc_ray.errors import ChannelError, MpcError
 
 __all__ = ["DEFAULT_MAX_BYTES", "DTYPES", "JSON", "MAX_HEADER", "Link", "Message", "Tensor", "local_link"]
 

@@ -63,9 +63,10 @@ class AsyncClient:
     ``tofu`` with ``pin``, the file that keeps what was seen first (``mpc_ray.client.parties.Trust.of``).
     ``set``: this set of parties and no other; else sets are taken in the order of ``regions``, and the next allowed one
     when one does not answer. ``jurisdictions``: where all three operators must be. ``purpose``, ``retention``,
-    ``protocol``: signed in every authorisation. ``timeout_s``: for all of a call. ``attempt_timeout_s``: for one sending,
-    at most what the gateway allows. ``retries``: further tries of a job. ``verify``, ``server_name``: the gateway's HTTPS
-    certificate (``mpc_ray.client.gateway.Gateway``); ``federation``: it is the one that the federation's authority gave it.
+    ``protocol``: signed in every authorisation. ``timeout_s``: for all of a call. ``attempt_timeout_s``: for one
+    sending, at most what the gateway allows. ``retries``: further tries of a job. ``verify``, ``server_name``: the
+    gateway's HTTPS certificate (``mpc_ray.client.gateway.Gateway``); ``federation``: it is the one that the
+    federation's authority gave it.
     Raises ConfigError or ModelError for what cannot be used.
     """
 
