@@ -14,6 +14,7 @@ from mpc_ray.functions.exp_digits import factor_table, level_steps
 from mpc_ray.functions.piecewise import Piecewise, activation, row_function
 from mpc_ray.functions.plan import NormPlan
 from mpc_ray.functions.spline import Function, Spline, evaluate
+from mpc_ray.kernels.memory import give_back
 from mpc_ray.kernels.warm import warm
 from mpc_ray.models import bert
 from mpc_ray.models.plan import (
@@ -50,23 +51,31 @@ def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcom
     return Outcome(summand(output), {label: (1, sums.own) for label, sums in found.items()})
 
 
-def _prepare(me: int, plan: EncoderPlan, take: Take) -> ModelShares:
+def prepare(me: int, plan: EncoderPlan, take: Take, *, proved: bool = False) -> ModelShares:
+    """This party's prepared weights; where products are ``proved``, also as they came. Raises ModelError if one of the
+    plan is missing.
+    """
     warm()
+    h = plan.hidden
 
-    def linear(name: str, scale: int, sizes: tuple[int, ...], *inputs: int) -> Linear:
+    def linear(name: str, scale: int, *inputs: int) -> Linear:
         weight, bias = required(take, name), required(take, f"{name} bias", scale)
-        return Linear(weight, bias, inputs, (0,) * len(inputs), sizes or (weight.shape[0],))
+        rows = weight.shape[0]
+        sizes = (rows,) if len(inputs) == 1 else (rows - h, h)  # of two, the second is the residual
+        made = Linear(weight, bias, inputs, (0,) * len(inputs), sizes)
+        if not proved:
+            made.forget_weight()
+        give_back()  # what is left between small blocks would add up
+        return made
 
     layers = {}
-    h = plan.hidden
     for i, p in enumerate(plan.layers):
         at = bert.layer_name(i)
-        down = required(take, f"{at}/down"), required(take, f"{at}/down bias", p.down_scale)
         layers[at] = LayerShares(
-            qkv=linear(f"{at}/qkv", p.qkv_scale, (), HIDDEN_SCALE),
-            out=linear(f"{at}/out", p.out_scale, (h, h), CONTEXT_SCALE, HIDDEN_SCALE),
-            up=linear(f"{at}/up", p.up_scale, (), HIDDEN_SCALE),
-            down=Linear(*down, (ACTIVATION_SCALE, HIDDEN_SCALE), (0, 0), (down[0].shape[0] - h, h)),
+            qkv=linear(f"{at}/qkv", p.qkv_scale, HIDDEN_SCALE),
+            out=linear(f"{at}/out", p.out_scale, CONTEXT_SCALE, HIDDEN_SCALE),
+            up=linear(f"{at}/up", p.up_scale, HIDDEN_SCALE),
+            down=linear(f"{at}/down", p.down_scale, ACTIVATION_SCALE, HIDDEN_SCALE),
             query_key_scale=QUERY_KEY_SCALE,
             value_scale=p.value_scale,
             softmax=partial(_softmax, plan, i),
@@ -182,5 +191,5 @@ def _digest(plan: EncoderPlan) -> bytes:
     return total.digest()
 
 
-ABY3 = Body(_digest, _prepare, _program)
+ABY3 = Body(_digest, prepare, _program)
 executor = partial(Executor, body=ABY3)

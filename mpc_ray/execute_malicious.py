@@ -15,7 +15,7 @@ import torch
 from mpc_ray.channel.interface import Channel
 from mpc_ray.config import warn_if_experimental
 from mpc_ray.execute import Body, Executor, Outcome, Run, Take
-from mpc_ray.execute_aby3 import ABY3, run_pieces
+from mpc_ray.execute_aby3 import ABY3, prepare, run_pieces
 from mpc_ray.kernels.warm import warm_proofs
 from mpc_ray.models.plan import EncoderPlan
 from mpc_ray.protocols.aby3.bits import Bits, and_, join
@@ -80,8 +80,7 @@ def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcom
 
 def _prepare(me: int, plan: EncoderPlan, take: Take) -> ModelShares:
     warm_proofs()
-    shares: ModelShares = ABY3.prepare(me, plan, take)
-    return shares
+    return prepare(me, plan, take, proved=True)
 
 
 MALICIOUS = Body(ABY3.digest, _prepare, _program, checked=True)

@@ -12,7 +12,6 @@ from mpc_ray.bench.machine import machine
 from mpc_ray.bench.workload import Progress
 from mpc_ray.channel import Message
 from mpc_ray.config import Config
-from mpc_ray.errors import InputError
 from mpc_ray.models.record import to_record
 from mpc_ray.session import Session
 from mpc_ray.sharing.parcel import deal
@@ -20,6 +19,7 @@ from mpc_ray.sharing.parcel import deal
 EXECUTORS = {
     "semi_honest_3pc": "mpc_ray.bench.ops_party:OpsExecutor",
     "aby3": "mpc_ray.bench.ops_aby3:Aby3OpsExecutor",
+    "malicious_3pc": "mpc_ray.bench.ops_aby3:MaliciousOpsExecutor",
 }
 
 
@@ -37,12 +37,7 @@ def measure_ops(
     Session raises.
     """
     check_setup(config, runs)
-    executor = EXECUTORS.get(config.protocol)
-    if executor is None:
-        raise InputError(
-            f"single functions are not measured under {config.protocol}",
-            remedy=f"one of {', '.join(EXECUTORS)}; malicious_3pc runs aby3's",
-        )
+    executor = EXECUTORS[config.protocol]
     cases = [case_of(name, size) for name, size in wanted]
     load = machine()["load"]
     with Session(config=config, progress=progress, debug=debug, executor=executor) as session:

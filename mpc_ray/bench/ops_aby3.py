@@ -1,5 +1,5 @@
-"""A party's side of ``mpc-ray bench ops`` under aby3: the functions of ``ops_party``, without a dealer and without
-thirds.
+"""A party's side of ``mpc-ray bench ops`` under aby3 and malicious_3pc: the functions of ``ops_party``, without a
+dealer and without thirds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from mpc_ray.bench.ops_party import RESULT_SCALE, Inputs, OpsExecutor
 from mpc_ray.channel.link import Message
 from mpc_ray.errors import InputError
 from mpc_ray.execute_aby3 import activation_of, reciprocal, row_function_of, row_norm_of
-from mpc_ray.kernels.warm import warm
+from mpc_ray.kernels.warm import warm, warm_proofs
 from mpc_ray.models.plan import EncoderPlan
+from mpc_ray.models.public import tables_of
 from mpc_ray.models.record import from_record
+from mpc_ray.protocols.aby3.bits import Bits
 from mpc_ray.protocols.aby3.compare import argmax, less_than_zero, maximum, number_of, relu
 from mpc_ray.protocols.aby3.norm import normalise
 from mpc_ray.protocols.aby3.piecewise import activate, lookup, row_values
@@ -24,10 +26,13 @@ from mpc_ray.protocols.aby3.product import Linear
 from mpc_ray.protocols.aby3.range_check import RangeChecks
 from mpc_ray.protocols.aby3.softmax import Softmax, attention
 from mpc_ray.protocols.aby3.truncate import truncate
+from mpc_ray.protocols.malicious.background import Background
+from mpc_ray.protocols.malicious.copies import Copies
 from mpc_ray.protocols.runtime import Protocol
 from mpc_ray.sharing.deal import receive
 from mpc_ray.sharing.replicated import Shared, summand
 
+Found = tuple[Shared, dict[str, Bits]]
 Function = Callable[[Place], Protocol[Shared]]
 Prepare = Callable[[Inputs, EncoderPlan, RangeChecks, float], Function]
 
@@ -42,8 +47,7 @@ class Aby3OpsExecutor(OpsExecutor):
         prepare = PROGRAMS.get(op)
         if prepare is None:
             raise InputError(f"unknown function {op[:40]!r}", remedy=f"one of {', '.join(PROGRAMS)}")
-        tables = {k.removeprefix("public/"): v for k, v in message.tensors.items() if k.startswith("public/")}
-        plan = from_record(header["record"], tables)
+        plan = from_record(header["record"], tables_of(message.tensors))
         inputs = receive(runtime.me, header, message.tensors)
         job = bytes.fromhex(header["job"])
         checks = RangeChecks(runtime.me, job, bool(header["range_check"]))
@@ -51,8 +55,7 @@ class Aby3OpsExecutor(OpsExecutor):
         function = prepare(inputs, plan, checks, float(header["smallest"]))
         started = time.perf_counter()
         runtime.begin(job, int(header["attempt"]))
-        output = runtime.run(runtime.timed(op, function(Place(runtime, "", op))))
-        found = runtime.run(checks.settle(runtime))
+        output, found = runtime.run(self._whole(self._checked(op, function, checks), job, inputs))
         tensors, labels = {"output": summand(output).value.numpy()}, []
         for i, (label, sums) in enumerate(found.items()):
             tensors[f"check {i}"] = (sums.own + self._zero_share(i, sums.own.shape)).numpy() & 1
@@ -66,12 +69,30 @@ class Aby3OpsExecutor(OpsExecutor):
         }
         return Message(said, tensors)
 
+    def _checked(self, op: str, function: Function, checks: RangeChecks) -> Protocol[Found]:
+        runtime = self.runtime
+        output = yield from runtime.timed(op, function(Place(runtime, "", op)))
+        return output, (yield from checks.settle(runtime))
+
+    def _whole(self, program: Protocol[Found], job: bytes, inputs: Inputs) -> Protocol[Found]:
+        return program
+
+
+class MaliciousOpsExecutor(Aby3OpsExecutor):
+    """The same, and every product proved before it ends; there is no last product for an answer in copies."""
+
+    def _whole(self, program: Protocol[Found], job: bytes, inputs: Inputs) -> Protocol[Found]:
+        warm_proofs()
+        copies = Copies(self.runtime.me)
+        for name, shared in inputs.items():
+            copies.add(name, shared)
+        return Background(self.runtime, job, 0, copies).alongside(program)
+
 
 def _matmul(inputs: Inputs, plan: EncoderPlan, checks: RangeChecks, smallest: float) -> Function:
     """x @ w + b with secret weights, laid out beforehand as at load, and the truncation; the bias's too."""
     x, w, b = inputs["x"], inputs["w"], inputs["b"]
     linear = Linear(w, b, (x.scale,), (0,), (w.shape[0],))
-    linear.forget_weight()
 
     def program(place: Place) -> Protocol[Shared]:
         bias = yield from truncate(place, b, 1)
