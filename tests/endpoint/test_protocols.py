@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from cluster import agreed, at_all, open_triple, run, sealed, three_endpoints  # type: ignore[import-not-found]
 
-from mpc_ray.channel import Message
-from mpc_ray.errors import Refused
+from mpc_ray.errors import MpcError, Refused
 from mpc_ray.models.bert_float import embed
 
 TEXTS = ["hello world", "a quick fox"]
@@ -38,5 +37,5 @@ def test_a_job_under_malicious_3pc(tmp_path: Path) -> None:
         again = three.job(TEXTS, protocol="malicious_3pc")
         agreed(at_all(links, again.submit))
         outcomes = run(links, triple, [again], attempt=1)
-        assert all("runs a job once" in str(outcome) for outcome in outcomes)
-        agreed(at_all(links, lambda i: Message({"cmd": "close", "triple": triple})))
+        assert any("runs a job once" in str(outcome) for outcome in outcomes)
+        assert all(isinstance(outcome, MpcError) for outcome in outcomes)
