@@ -1,7 +1,8 @@
 """A corrupt party of malicious_3pc: what it may do to any part of any frame, and what becomes of the others.
 
 The party runs the honest program over a channel that does one wrong thing, at one place. ``survey`` does every wrong
-thing at every place of a sub-protocol, or samples of them; ``python tests/adversary/attacks.py`` prints a table of all.
+thing at every place of a sub-protocol, or samples of them; ``python tests/adversary/attacks.py`` does all, prints a
+line of each, and fails if one gave a wrong result or an abort that does not name the corrupt party.
 """
 
 from __future__ import annotations
@@ -365,10 +366,12 @@ def main() -> None:
         description="attack every message of every sub-protocol of malicious_3pc"
     )
     parser.add_argument("--every", type=int, default=1, help="only every n-th attack")
+    parser.add_argument("--case", choices=[c.name for c in cases()], help="only this sub-protocol")
     parser.add_argument("--silence", action="store_true", help="silence too, which takes a time-out each")
     arguments = parser.parse_args()
     changes = [c for c in CHANGES if c != "silence" or arguments.silence]
-    for case in cases():
+    failures = 0
+    for case in (c for c in cases() if arguments.case in (None, c.name)):
         count: Counter[str] = Counter()
         slowest = 0.0
         for spot, change, outcome, differs in survey(case, changes, arguments.every):
@@ -378,9 +381,12 @@ def main() -> None:
             count["not named"] += not outcome.named
             slowest = max(slowest, outcome.seconds)
             if outcome.verdict == "wrong" or not outcome.blamed:
+                failures += 1
                 print(case.name, spot, change, outcome, file=sys.stderr, flush=True)  # noqa: T201
         row = {"case": case.name, "parts": len(spots_of(case)), **count, "slowest_s": round(slowest, 2)}
         print(json.dumps(row), flush=True)  # noqa: T201
+    if failures:
+        sys.exit(f"{failures} attacks succeeded or were blamed on others")
 
 
 if __name__ == "__main__":
