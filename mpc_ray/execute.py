@@ -277,6 +277,7 @@ def required(take: Take, name: str, scale: int | None = None) -> Shared:
 
 def _semi_honest(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcome]:
     checks = RangeChecks(run.job, run.range_check, run.texts)
+    runtime.meanwhile = checks.settle
     mask, pooling = run.inputs.get("mask"), run.inputs.get("pooling")
     blocks: Blocks[Any] = SemiHonestBlocks(runtime, shares, checks, mask, pooling)
     output = yield from bert.encode(blocks, run.program, run.inputs["x"], run.progress, run.tap)

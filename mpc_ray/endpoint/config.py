@@ -43,6 +43,13 @@ class Limits(_Part):
     """What a gateway may ask of this party."""
 
     links: int = Field(64, ge=4, le=4096, description="connections of gateways")
+    gateway_links: int = Field(32, ge=4, le=4096, description="connections of one gateway")
+    gateway_slots: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="slots that one gateway may hold; 0: all but one for each other gateway of the directory",
+    )
     held_bytes: int = Field(1 << 30, ge=1 << 20, description="memory for jobs that wait for their run")
     envelope_bytes: int = Field(64 << 20, ge=1 << 16, description="largest envelope")
     receiving_bytes: int = Field(

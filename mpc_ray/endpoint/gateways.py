@@ -36,6 +36,7 @@ PAIR_S = 5.0
 OPEN_S = 60.0
 LONGEST_OPEN_S = 600.0
 MAX_PAIRS = 64
+MAX_PAIRS_OF_ONE = 16
 ADMIT_S = 30.0
 MAX_JOBS = 1024
 SLACK_BYTES = 1 << 20
@@ -125,6 +126,9 @@ class Gateways:
         if first is None or first[1] is direction or first[3] != gateway:
             if first is not None:
                 first[2].close()
+            theirs = [one for one, (*_, whose) in waiting.items() if whose == gateway]
+            for one in theirs[: max(0, len(theirs) + 1 - MAX_PAIRS_OF_ONE)]:
+                waiting.pop(one)[2].close()
             waiting[token] = (now, direction, stream, gateway)
             return
         self._begin({direction: stream, first[1]: first[2]}, gateway)
@@ -152,11 +156,16 @@ class Gateways:
             admit=lambda nbytes: self._admit(nbytes, taken),
         )
         with self._lock:
-            full = len(self._links) >= self._limits.links
-            if not full:
+            theirs, most = sum(one == gateway for one in self._links.values()), self._limits
+            full = ""
+            if theirs >= most.gateway_links:
+                full = f"it has {theirs} links already (limits.gateway_links)"
+            elif len(self._links) >= most.links:
+                full = f"gateways have {most.links} links already (limits.links)"
+            else:
                 self._links[link] = gateway
         if full:
-            log.warning("%s has more than %d links", gateway, self._limits.links)
+            log.warning("%s was turned away: %s", gateway, full)
             link.close()
             return
         threading.Thread(target=self._serve, args=(link, gateway, taken), name="gateway", daemon=True).start()

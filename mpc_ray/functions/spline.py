@@ -48,7 +48,10 @@ class Spline:
         """The tables in the kernel's layout, made once."""
         if not self._prepared:
             flags = [] if self.flags is None else [self.flags.unsqueeze(0)]
-            self._prepared.append(prepare(torch.cat([self.tables, *flags])))
+            prepared = prepare(torch.cat([self.tables, *flags]))
+            # The same numbers, held once: a model's tables are tens of megabytes.
+            object.__setattr__(self, "tables", prepared.tables[: len(self.tables)])
+            self._prepared.append(prepared)
         return self._prepared[0]
 
 

@@ -12,7 +12,7 @@ rounds. (The clock of the values a message was computed from can only be smaller
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -62,7 +62,11 @@ class Timing:
 
 
 class Runtime:
-    """What a protocol sees of its party: the channel's rounds and the correlated randomness."""
+    """What a protocol sees of its party: the channel's rounds and the correlated randomness.
+
+    ``meanwhile``, where a job sets it, is called in every round between sending and receiving: work that nobody waits
+    for, done while peers compute.
+    """
 
     def __init__(self, channel: Channel, correlation: Correlation) -> None:
         self.channel = channel
@@ -78,6 +82,7 @@ class Runtime:
         self.step = 0
         self.clock = 0
         self.sites = 0
+        self.meanwhile: Callable[[], None] = lambda: None
         self._sending: set[tuple[str, str]] = set()
         self._out: dict[int, list[memoryview]] = {p: [] for p in self.peers}
         self._in: dict[int, list[Arrival]] = {p: [] for p in self.peers}
@@ -128,6 +133,7 @@ class Runtime:
             if self._out[peer]:
                 self.channel.send(peer, self.step, clock + 1, self._out[peer])
                 self._out[peer] = []
+        self.timing.waiting -= self._work()
         for peer in self.peers:
             arrivals = self._in[peer]
             if arrivals:
@@ -137,6 +143,12 @@ class Runtime:
                     arrival.ready = True
                 self._in[peer] = []
         self.timing.waiting += time.perf_counter() - started
+
+    def _work(self) -> float:
+        """Do what nobody waits for; the seconds it took."""
+        started = time.perf_counter()
+        self.meanwhile()
+        return time.perf_counter() - started
 
     def counts(self) -> dict[str, Any]:
         """What the job cost this party, as its answer says it (``mpc_ray.report`` reads it)."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +67,16 @@ def test_a_million_sentences_are_priced(load_script: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["batching", "compare", "gateway_batching", "privacy_cost", "protocols", "recompute", "spu_encoder"],
+    [
+        "batching",
+        "compare",
+        "gateway_batching",
+        "privacy_cost",
+        "protocols",
+        "recompute",
+        "soak",
+        "spu_encoder",
+    ],
 )
 def test_a_script_explains_itself(name: str) -> None:
     answer = subprocess.run(
@@ -75,3 +88,57 @@ def test_a_script_explains_itself(name: str) -> None:
     )
     assert answer.returncode == 0, answer.stderr
     assert "usage" in answer.stdout
+
+
+@pytest.fixture
+def soak(load_script: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load_script("soak")
+
+
+def test_soak_counts_a_request_without_an_answer_and_goes_on(soak: Any) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers.get("x-fails"):
+            raise httpx.PoolTimeout("")
+        return httpx.Response(200)
+
+    async def sent() -> Any:
+        async with httpx.AsyncClient(base_url="http://gw", transport=httpx.MockTransport(answer)) as http:
+            mix = soak.Mix(http, None, 16)
+            await mix.post("honest", b"{}", **{"x-fails": "1"})
+            await mix.post("honest", b"{}")
+            return mix
+
+    mix = asyncio.run(sent())
+    assert mix.seen == {"honest: PoolTimeout": 1, "honest: 200": 1}
+    assert len(mix.taken) == 1
+
+
+def test_soak_fails_on_lost_requests_and_server_errors_only(soak: Any) -> None:
+    seen = {"honest: 200": 9, "replay: 409": 1, "honest: 504": 2, "honest: ReadTimeout": 3, "cut off: -": 4}
+    assert soak.failures(seen | {"any: not sent": 5}) == {
+        "any: not sent": 5,
+        "honest: 504": 2,
+        "honest: ReadTimeout": 3,
+    }
+
+
+def test_a_benchmark_ends_what_its_gateway_left_running(load_script: Any) -> None:
+    overhead = load_script("gateway_overhead")
+    left = [
+        subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(600)"],
+            env=os.environ | {overhead.RUN: run},
+            start_new_session=True,
+        )
+        for run in ("this", "another")
+    ]
+    try:
+        assert overhead.end_all("this") == 1
+        assert not psutil.pid_exists(left[0].pid)
+        assert psutil.Process(left[1].pid).is_running()
+        assert overhead.end_all("this") == 0
+    finally:
+        for process in left:
+            process.kill()
+            process.wait()

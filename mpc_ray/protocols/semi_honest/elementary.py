@@ -46,6 +46,7 @@ def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeCheck
     yield
     product = spline_product(role, spline, one_hot, opening)
     checks.add_flag(role, product.flag)
+    del one_hot, opening, value  # an activation's are the largest of a pass
     yield
     return (yield from reshare(role, product.value.share(), z.shape, spline.scale))
 

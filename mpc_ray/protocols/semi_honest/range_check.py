@@ -118,7 +118,7 @@ class RangeChecks:
         book.count += 1
         book.pending.append((label, book.count, pending, self._stretches(shape)))
         if len(book.pending) > 64:
-            self._settle_ready()
+            self.settle()
 
     def _stretches(self, shape: Sequence[int]) -> list[tuple[int, int, int]]:
         """(job, from, to): whose the flat elements of ``shape`` are; jobs without any are left out."""
@@ -136,7 +136,7 @@ class RangeChecks:
                 found.append((job, low * count // rows, high * count // rows))
         return found
 
-    def _settle_ready(self) -> None:
+    def settle(self) -> None:
         """Fold in what has arrived, so that openings need not be kept to the end of the job."""
         book = self._book
         waiting = [entry for entry in book.pending if not entry[2].ready]
