@@ -386,7 +386,9 @@ def main() -> None:
         row = {"case": case.name, "parts": len(spots_of(case)), **count, "slowest_s": round(slowest, 2)}
         print(json.dumps(row), flush=True)  # noqa: T201
     if failures:
-        sys.exit(f"{failures} attacks succeeded or were blamed on others")
+        sys.exit(
+            f"{failures} attacks succeeded, or ended in an abort that does not name the party and the step"
+        )
 
 
 if __name__ == "__main__":
