@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mpc_ray.channel import Link, Message
+from mpc_ray.channel.descriptors import allow
 from mpc_ray.channel.hello import Answer, Direction, Kind
 from mpc_ray.channel.listener import Port
 from mpc_ray.channel.reception import Arrival, Reception
@@ -36,6 +37,7 @@ PAIR_S = 5.0
 OPEN_S = 60.0
 LONGEST_OPEN_S = 600.0
 MAX_PAIRS = 64
+PEERS_FILES = 512  # of both ports: handshakes, halves of links, peers' connections on their way to slots
 MAX_PAIRS_OF_ONE = 16
 ADMIT_S = 30.0
 MAX_JOBS = 1024
@@ -63,6 +65,7 @@ class Gateways:
         self._budget = Budget(limits.receiving_bytes)
         self._lock = threading.Lock()
         self._closed = False
+        allow(2 * limits.links + PEERS_FILES, "limits.links")
         who = f"gateways of party {standing.me}"
         try:
             self._port = Port(listen.host, listen.port, self._reception.receive, who)
