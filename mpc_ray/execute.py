@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,30 +20,22 @@ import torch
 from mpc_ray import parcels
 from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.link import Message
-from mpc_ray.correlation.prf import Correlation
+from mpc_ray.correlation.prf import Correlation, Prf
 from mpc_ray.correlation.seeds import agree
-from mpc_ray.errors import ConfigError, DeviceError, HelloMismatch, ModelError
+from mpc_ray.device_memory import DeviceMemory
+from mpc_ray.errors import ConfigError, HelloMismatch, ModelError
 from mpc_ray.functions.plan import exp_digest
+from mpc_ray.holdings import model_shares, moved, public_weights
 from mpc_ray.kernels.memory import give_back
 from mpc_ray.kernels.warm import warm
 from mpc_ray.models import bert
-from mpc_ray.models.plan import (
-    ACTIVATION_SCALE,
-    BUCKET_LOG,
-    CONTEXT_SCALE,
-    HIDDEN_SCALE,
-    POOLED_SCALE,
-    QUERY_KEY_SCALE,
-    EncoderPlan,
-)
+from mpc_ray.models.plan import BUCKET_LOG, EncoderPlan
 from mpc_ray.models.public import tables_of
 from mpc_ray.models.record import digest, from_record
 from mpc_ray.protocols.runtime import Protocol, Runtime
-from mpc_ray.protocols.semi_honest.blocks import LayerShares, ModelShares, SemiHonestBlocks
-from mpc_ray.protocols.semi_honest.product import Linear
+from mpc_ray.protocols.semi_honest.blocks import ModelShares, SemiHonestBlocks
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.sharing.deal import receive_one_by_one
-from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
 JOB_BYTES = 1 << 30  # of one summand of the input of all jobs of a run
@@ -63,18 +54,28 @@ class Executor:
     ``allow_trace`` is this party's own setting: without it a job that asks for its hidden states is refused.
     """
 
-    def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> None:
-        if device != "cpu":
-            raise DeviceError(f"this release has no kernels for {device}", remedy="use device cpu")
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        digest: bytes,
+        threads: int = 1,
+        device: str = "cpu",
+        prf: Prf = "aes128ctr",
+        memory_fraction: float = 1.0,
+    ) -> None:
         torch.set_num_threads(threads)
+        self._memory = DeviceMemory(torch.device(device), memory_fraction)
         seeds = agree(channel, b"", digest)  # the digest names the session too
-        self.runtime = Runtime(channel, Correlation(channel.me, seeds, os.urandom(32)))
+        correlation = Correlation(channel.me, seeds, os.urandom(32), prf, self._memory.place)
+        self.runtime = Runtime(channel, correlation)
         self.progress: Callable[[str, float], None] | None = None
         self.allow_trace = False
         self._models: dict[str, _Loaded] = {}
 
     def load(self, message: Message) -> Message:
-        """Take a model's public record and shares; compare the record with the peers'. 1 round, 64 bytes to each.
+        """Take a model's public record, and its shares or public weights; compare the record with the peers'. 1 round,
+        64 bytes to each.
 
         Raises ModelError or InputError for what does not fit, HelloMismatch if a peer was given another record.
         """
@@ -82,13 +83,19 @@ class Executor:
         tables = tables_of(message.tensors)
         plan = from_record(header["record"], tables)
         me = self.runtime.me
-        take = receive_one_by_one(me, header, message.tensors)
+        take = None if plan.weights else receive_one_by_one(me, header, message.tensors)
         own = digest(header["record"], tables)
         self.runtime.begin(bytes.fromhex(header["job"]), 0)
         buckets = [n for p in plan.layers for n in (*p.buckets, *p.masked_buckets)]
         self.runtime.run(_compare(self.runtime, own + exp_digest(buckets, BUCKET_LOG)))
-        self._models[str(header["model"])] = _Loaded(plan, model_shares(me, plan, take))
-        _make_ready(plan)
+        place = self.runtime.place
+        with self._memory.guarded("the model's shares"):
+            if take is None:
+                held = public_weights(me, plan, message.tensors, place)
+            else:
+                held = model_shares(me, plan, take, place)
+            self._models[str(header["model"])] = _Loaded(plan, held)
+            _make_ready(plan, place)
         return Message({"ok": True, "digest": own.hex()})
 
     def forget(self, message: Message) -> Message:
@@ -122,12 +129,27 @@ class Executor:
             model.plan.embedding_norm is not None and not header.get("normalised"),
             str(header["output"]),
         )
-        inputs, texts = parcels.take(runtime.me, model.plan, program, message, JOB_BYTES)
+        given, texts = parcels.take(runtime.me, model.plan, program, message, JOB_BYTES)
+        length = given["x"].shape[1]
+        with self._memory.guarded("a job", sum(texts), length):
+            return self._run(header, model, program, given, texts)
+
+    def _run(
+        self,
+        header: Mapping[str, Any],
+        model: _Loaded,
+        program: bert.Program,
+        given: Mapping[str, Shared],
+        texts: tuple[int, ...],
+    ) -> Message:
+        several = "batch" in header
+        runtime = self.runtime
         job = bytes.fromhex(header["job"])
         started = time.perf_counter()
+        inputs = {name: moved(shared, runtime.place) for name, shared in given.items()}
         runtime.begin(job, int(header.get("attempt", 0)))
         runtime.clock = 1  # the client's message was the first of the chain
-        checks = RangeChecks(job, bool(header.get("range_check", True)), texts)
+        checks = RangeChecks(job, bool(header.get("range_check", True)), texts, runtime.place)
         runtime.meanwhile = checks.settle
         blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
         trace: list[tuple[str, Summand]] = []
@@ -171,58 +193,16 @@ class Executor:
         first, second = (
             draw(i % 3, purpose, ZERO_SHARE_ROLE, step, 0, tuple(value.shape)) for i in (me, me + 1)
         )
-        return value + (first - second)
+        return (value.to(self.runtime.place) + (first - second)).cpu()
 
 
-def model_shares(me: int, plan: EncoderPlan, take: Callable[[str], Shared | None]) -> ModelShares:
-    """This party's prepared weights, tensor by tensor. Raises ModelError if one of the plan is missing."""
-
-    def get(name: str, scale: int | None = None) -> Shared:
-        shared = take(name)
-        if shared is None:
-            raise ModelError(f"the shares lack {name}", remedy="share the model again")
-        if scale is not None:
-            check_scale(shared.scale, scale, name)
-        return shared
-
-    def linear(name: str, scale: int, *inputs: int) -> Linear:
-        return Linear(me, get(name), get(f"{name} bias", scale), inputs)
-
-    layers = {}
-    for i, p in enumerate(plan.layers):
-        at = bert.layer_name(i)
-        layers[at] = LayerShares(
-            qkv=linear(f"{at}/qkv", p.qkv_scale, HIDDEN_SCALE),
-            out=linear(f"{at}/out", p.out_scale, CONTEXT_SCALE, HIDDEN_SCALE),
-            up=linear(f"{at}/up", p.up_scale, HIDDEN_SCALE),
-            down=linear(f"{at}/down", p.down_scale, ACTIVATION_SCALE, HIDDEN_SCALE),
-            query_key_scale=QUERY_KEY_SCALE,
-            value_scale=p.value_scale,
-            softmax=partial(plan.softmax, i),
-            attention_norm=p.attention_norm,
-            activation=p.activation,
-            ffn_norm=p.ffn_norm,
-        )
-        give_back()  # or what each layer leaves between small blocks would add up to half the weights again
-    return ModelShares(
-        heads=plan.heads,
-        embedding_norm=plan.embedding_norm,
-        layers=layers,
-        gain=get("head/gain"),
-        hidden_bias=get("head/hidden bias"),
-        pooled_bias=get("head/pooled bias"),
-        pooled_scale=POOLED_SCALE,
-        pool=plan.pool,
-    )
-
-
-def _make_ready(plan: EncoderPlan) -> None:
+def _make_ready(plan: EncoderPlan, place: torch.device) -> None:
     """What the first job would otherwise wait for: compiled kernels, and tables in the kernels' layout."""
     warm()
     splines = [s for p in plan.layers for s in (p.activation, p.attention_norm.rsqrt, p.ffn_norm.rsqrt)]
     splines += [norm.rsqrt for norm in (plan.embedding_norm, plan.pool) if norm is not None]
     for spline in splines:  # 1/sum: at the first job of each length
-        spline.prepared  # noqa: B018 - made once and kept
+        spline.prepared_on(place)
     give_back()
 
 
