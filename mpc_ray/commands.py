@@ -139,7 +139,11 @@ class Party:
         self.failed: BaseException | None = None
         make = executor_of(settings)
         self._executor = make(
-            channel, digest=settings.agreed, threads=settings.threads, device=settings.device
+            channel,
+            digest=settings.agreed,
+            threads=settings.threads,
+            device=settings.device,
+            **settings.device_options,
         )
         self._executor.allow_trace = settings.shadow
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from functools import cache, partial
 
 import numpy as np
+import torch
 
-from mpc_ray.execute import Body, Executor, Outcome, Run, Take, required
+from mpc_ray.execute import Body, Executor, Outcome, Run
 from mpc_ray.functions.exp_digits import factor_table, level_steps
 from mpc_ray.functions.piecewise import Piecewise, activation, row_function
 from mpc_ray.functions.plan import NormPlan
 from mpc_ray.functions.spline import Function, Spline, evaluate
+from mpc_ray.holdings import CPU, Take, required
 from mpc_ray.kernels.memory import give_back
 from mpc_ray.kernels.warm import warm
 from mpc_ray.models import bert
@@ -51,7 +53,9 @@ def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcom
     return Outcome(summand(output), {label: (1, sums.own) for label, sums in found.items()})
 
 
-def prepare(me: int, plan: EncoderPlan, take: Take, *, proved: bool = False) -> ModelShares:
+def prepare(
+    me: int, plan: EncoderPlan, take: Take, place: torch.device = CPU, *, proved: bool = False
+) -> ModelShares:
     """This party's prepared weights; where products are ``proved``, also as they came. Raises ModelError if one of the
     plan is missing.
     """

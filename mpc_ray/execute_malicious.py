@@ -14,8 +14,9 @@ import torch
 
 from mpc_ray.channel.interface import Channel
 from mpc_ray.config import warn_if_experimental
-from mpc_ray.execute import Body, Executor, Outcome, Run, Take
+from mpc_ray.execute import Body, Executor, Outcome, Run
 from mpc_ray.execute_aby3 import ABY3, prepare, run_pieces
+from mpc_ray.holdings import Take
 from mpc_ray.kernels.warm import warm_proofs
 from mpc_ray.models.plan import EncoderPlan
 from mpc_ray.protocols.aby3.bits import Bits, and_, join
@@ -78,15 +79,15 @@ def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcom
     return outcome
 
 
-def _prepare(me: int, plan: EncoderPlan, take: Take) -> ModelShares:
+def _prepare(me: int, plan: EncoderPlan, take: Take, place: torch.device) -> ModelShares:
     warm_proofs()
-    return prepare(me, plan, take, proved=True)
+    return prepare(me, plan, take, place, proved=True)
 
 
 MALICIOUS = Body(ABY3.digest, _prepare, _program, checked=True)
 
 
-def executor(channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> Executor:
-    """A party of malicious_3pc; says that it is experimental."""
+def executor(channel: Channel, **settings: Any) -> Executor:
+    """A party of malicious_3pc; says that it is experimental. ``settings``: those of ``Executor``, without a body."""
     warn_if_experimental("malicious_3pc")
-    return Executor(channel, digest=digest, threads=threads, device=device, body=MALICIOUS)
+    return Executor(channel, body=MALICIOUS, **settings)

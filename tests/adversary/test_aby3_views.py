@@ -23,7 +23,7 @@ FAMILY_WISE = 1e-6
 
 @pytest.fixture(scope="module")
 def parties() -> Iterator[Parties]:
-    made = loaded(executor)
+    made = loaded(make=executor)
     yield made
     for channel in made.channels:
         channel.close()
