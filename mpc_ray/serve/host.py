@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mpc_ray.channel.descriptors import allow
-from mpc_ray.errors import ConfigError
+from mpc_ray.errors import ConfigError, cannot_listen
 from mpc_ray.in_thread import in_thread
 from mpc_ray.serve.app import Gateway, create_app
 from mpc_ray.serve.config import GatewayConfig
@@ -82,9 +82,10 @@ class Server(uvicorn.Server):
             sockets = listening(host, port, self.config.backlog)
         except OSError as error:
             await self.lifespan.shutdown()
-            raise ConfigError(
+            raise cannot_listen(
                 f"the gateway cannot listen on {host}:{port}: {error.strerror}",
-                remedy="choose another host or port",
+                error,
+                remedy="choose another host or port, or stop the program that has it",
             ) from None
         door = Door(sockets, protocol, self._tls, handshake_s=limits.header_s, linger_s=LINGER_S)
         self.servers = [door]  # type: ignore[list-item]  # it is what uvicorn uses of a server

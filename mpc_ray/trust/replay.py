@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mpc_ray.errors import AuthorisationError, ConfigError, Unavailable
+from mpc_ray.errors import AuthorisationError, ConfigError, NotNow, Unavailable
 from mpc_ray.trust import canonical
 from mpc_ray.trust.canonical import Malformed
 
@@ -61,7 +61,12 @@ class ReplayJournal:
                 self._db.execute("INSERT OR IGNORE INTO state VALUES ('swept_ms', 0)")
         except sqlite3.Error as error:
             self._db.close()
-            raise ConfigError(
+            passes = getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_LOCKED,
+                sqlite3.SQLITE_FULL,
+            )
+            raise (NotNow if passes else ConfigError)(
                 f"the replay journal {path} is unusable: {_reason(error)}",
                 remedy="make room on its disk; if the file is damaged, move it away: jobs signed before are refused",
             ) from None
