@@ -12,8 +12,9 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable, Sequence
+
+from mpc_ray.channel.fair import oldest_of_most
 
 log = logging.getLogger("mpc_ray.serve")
 
@@ -101,8 +102,7 @@ class Door:
         """Hang up on the oldest unfinished handshake of the address that has most of them, if there is any."""
         if not self._waiting:
             return
-        (address, _), *_ = Counter(self._waiting.values()).most_common(1)
-        oldest = next(sock for sock, whose in self._waiting.items() if whose == address)
+        oldest = oldest_of_most(self._waiting)
         del self._waiting[oldest]
         with contextlib.suppress(OSError):  # it has just gone by itself
             oldest.shutdown(socket.SHUT_RDWR)
