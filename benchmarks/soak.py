@@ -124,7 +124,7 @@ class Mix:
 
 
 async def load(url, context, bearer, key, arguments, process, show):
-    """Samples (seconds, MiB, the same by kind of process), what was answered, ms of honest requests after the warm-up."""
+    """Samples (seconds, MiB, the same by kind of process), what was answered, ms of the honest ones."""
     headers = {"authorization": f"Bearer {bearer}", "content-type": "application/json"}
     samples, end = [], 60 * arguments.minutes
     # As many connections as requests: a slow gateway is to be seen as slow, not as a queue for the client's pool.

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from mpc_ray.channel import reception
 from mpc_ray.channel.fair import address_of, oldest_of_most
 
 
@@ -20,3 +27,23 @@ def test_addresses() -> None:
         "fe80::1",
         "host",
     ]
+
+
+def test_strangers_of_another_address_push_no_peer_out(parties: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reception, "MAX_HANDSHAKES", 4)
+    listener = parties.listener(0)
+    slow = socket.create_connection(listener.address, timeout=5, source_address=("127.0.0.2", 0))
+    strangers = []
+    try:
+        end = time.monotonic() + 5
+        while listener.reception.busy < 1 and time.monotonic() < end:
+            time.sleep(0.01)
+        for _ in range(8):
+            strangers.append(socket.create_connection(listener.address, timeout=5))
+        slow.settimeout(0.3)
+        with pytest.raises(TimeoutError):  # open, and nothing has come
+            slow.recv(1)
+        assert listener.reception.busy <= 4
+    finally:
+        for sock in (slow, *strangers):
+            sock.close()
