@@ -12,6 +12,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+from mpc_ray.dispatch.seen import Seen
 from mpc_ray.errors import MpcError
 from mpc_ray.serve.batching import Batcher, Waiting
 from mpc_ray.serve.fleet import Fleet
@@ -37,6 +38,7 @@ class Runner:
         self.why = "no triple has been opened yet"
         self.counts = dict.fromkeys(("jobs", "batches", "aborts", "reruns", "rounds", "bytes_sent"), 0)
         self.running: set[str] = set()
+        self.seen = Seen()
         self.open: dict[str, OneTriple] = {}
         self.tried = asyncio.Event()
         self._fleet = fleet
@@ -160,6 +162,7 @@ class Runner:
         began = loop.time()
         jobs = [waiting.item.job for waiting in batch]
         self.running.update(jobs)
+        self.seen.begins(jobs)
         metrics.queue(self._batcher.waiting, set=self._set)
         again = False
         try:
@@ -184,6 +187,7 @@ class Runner:
                 triple.over.set()
             return True
         finally:
+            self.seen.ends(jobs)
             if not again:
                 self.running.difference_update(jobs)
 
@@ -207,15 +211,25 @@ class Runner:
         self.counts["bytes_sent"] += ran.bytes_sent
         kind = batch[0].item
         metrics.stage("run", seconds, set=self._set)
+        rows = sum(waiting.tokens for waiting in batch) // kind.length
         metrics.ran(
             set=self._set,
             rounds=ran.rounds,
             bytes_sent=ran.bytes_sent,
             jobs=len(batch),
-            rows=sum(waiting.tokens for waiting in batch) // kind.length,
+            rows=rows,
             length=kind.length,
             seconds=seconds,
             model=kind.model,
+        )
+        self.seen.add(  # after the forecast that it would have changed
+            model=kind.model,
+            length=kind.length,
+            rows=rows,
+            jobs=len(batch),
+            rounds=ran.rounds,
+            nbytes=ran.bytes_sent,
+            seconds=seconds,
         )
 
     def _failed(self, failed: RunFailed, batch: Batch, again: bool) -> None:
