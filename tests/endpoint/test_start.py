@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,17 @@ def test_a_port_in_use(known: FederationFolders, port: str) -> None:
         fails(config(folder, **{port: taken}), NotNow, f"port {taken['port']} on 127.0.0.1 is in use")
     with running(config(folder)):  # whatever was made before it failed was let go of
         pass
+
+
+def test_a_party_whose_directory_has_expired_is_not_ready_until_there_is_a_newer_one(
+    known: FederationFolders,
+) -> None:
+    with running(config(known.folders["eu"][0])) as front:
+        assert not any("directory" in why for why in front.waiting())
+        now = front._watch.now
+        front._watch.now = replace(now, directory=replace(now.directory, expires=int(time.time())))
+        assert any("its directory expired at" in why for why in front.waiting())
+        assert front.status()["ready"] is False
 
 
 def test_a_folder_in_use(known: FederationFolders) -> None:

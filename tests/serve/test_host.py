@@ -19,7 +19,7 @@ import pytest
 from gateways import Fake, Federation, api_key, body, config, federation, problem, public_certificate
 
 from mpc_ray.errors import ConfigError, NotNow
-from mpc_ray.serve import door as door_module
+from mpc_ray.listening import door as door_module
 from mpc_ray.serve.config import GatewayConfig, Https
 from mpc_ray.serve.host import Server, application, hosted, tls_context
 
