@@ -90,21 +90,22 @@ def _cluster(sites: Sequence[tuple[str, str]], triples: int) -> Iterator[dict[st
 
     if ray.is_initialized():
         raise InputError("this process is in a Ray cluster already", remedy="run it in one of its own")
-    store = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": str(home / "ray"), **store}
-    )
+    node: dict[str, Any] = {"num_cpus": max(1, triples), "object_store_memory": OBJECT_STORE_BYTES}
+    places = [{REGION: region or "none", TRUST: trust or "none"} for region, trust in sites]
+    cluster = Cluster()
     try:
-        for region, trust in sites:
-            labels = {REGION: region or "none", TRUST: trust or "none"}
-            cluster.add_node(wait=False, num_cpus=max(1, triples), labels=labels, **store)
+        try:
+            cluster.add_node(labels=places[0], temp_dir=str(home / "ray"), include_dashboard=False, **node)
+            for labels in places[1:]:
+                cluster.add_node(wait=False, labels=labels, **node)
+        except Exception as error:  # Ray raises nothing narrower
+            raise PlacementError(
+                f"a Ray cluster of {len(sites)} nodes did not start: {str(error).splitlines()[0]}",
+                remedy="see whether the machine is overloaded, and try again",
+            ) from error
         cluster.wait_for_nodes()
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", namespace="mpc-ray")
-        yield {
-            node["NodeID"]: (node["Labels"][REGION], node["Labels"][TRUST])
-            for node in ray.nodes()
-            if REGION in node["Labels"]
-        }
+        yield {each["NodeID"]: (each["Labels"][REGION], each["Labels"][TRUST]) for each in ray.nodes()}
     finally:
         ray.shutdown()
         cluster.shutdown()
