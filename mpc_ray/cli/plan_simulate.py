@@ -92,18 +92,10 @@ def refusals(found: Comparison) -> list[str]:
 def _show(console: Any, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    table = Table("policy", "cluster")
-    columns = (
-        "makespan s",
-        "p95 s",
-        "mean s",
-        "worst 5 % s",
-        "late",
-        "$",
-        "done",
-        "stranded",
-        "longest plan ms",
-    )
+    table = Table()
+    for name in ("policy", "cluster"):
+        table.add_column(name, no_wrap=True)
+    columns = ("ends at s", "p95 s", "mean s", "worst 5 %", "late", "$", "done", "lost", "plan ms")
     for name in columns:
         table.add_column(name, justify="right")
     for row in rows:
