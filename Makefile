@@ -49,7 +49,8 @@ test: $(STAMP) ## Run the tests
 rehearsal: $(STAMP) ## Three operators, gateway, proxy and clients on this machine, then attacks and kills
 	@$(BIN)/python tests/rehearsal/run.py $(ARGS)
 
-nightly: $(STAMP) ## The rehearsal with 10,000 hostile requests, and ten minutes of soak each under uvicorn and Serve
+nightly: $(STAMP) ## Every attack on malicious_3pc, the rehearsal with 10,000 hostile requests, soak under uvicorn and Serve
+	@$(BIN)/python tests/adversary/attacks.py
 	@$(BIN)/python tests/rehearsal/run.py --full
 	@$(BIN)/python benchmarks/soak.py --minutes 10
 	@$(BIN)/python benchmarks/soak.py --minutes 10 --mode serve

@@ -10,8 +10,10 @@ and `timeout_s=` as a flag. Two more spellings are understood for fields that ar
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -38,7 +40,10 @@ TEST_PREFIX = "MPC_TEST_"  # switches of the test suite, no settings
 # Of the gateway, client and proxy (mpc_ray.client.settings), and of the planner (mpc_ray.planner.settings).
 OTHERS = (TEST_PREFIX, "MPC_GATEWAY_", "MPC_CLIENT_", "MPC_PROXY_", "MPC_PLANNER_")
 
-Protocol = Literal["semi_honest_3pc"]
+Protocol = Literal["semi_honest_3pc", "aby3", "malicious_3pc"]
+EXPERIMENTAL = {
+    "malicious_3pc": "malicious_3pc is experimental: nobody outside the project has reviewed the proof of its security"
+}
 Launcher = Literal["threads", "processes", "ray"]
 Device = Literal["cpu", "cuda"]
 Prf = Literal["auto", "aes128ctr", "chacha20"]
@@ -262,3 +267,10 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError:
             remedy="set it to false, or remove it",
         )
     return ConfigError(f"{shown} ({source}): {text[:1].lower()}{text[1:]}", remedy=f"correct {shown}")
+
+
+@functools.cache
+def warn_if_experimental(protocol: str) -> None:
+    """Say so in the log, once a process."""
+    if protocol in EXPERIMENTAL:
+        logging.getLogger("mpc_ray.config").warning("%s", EXPERIMENTAL[protocol])

@@ -1,4 +1,5 @@
-"""What a party runs for its client under semi_honest_3pc: load a model's shares, run jobs on them, forget them.
+"""What a party runs for its client: load a model's shares, run jobs on them, forget them. Under semi_honest_3pc, unless
+another protocol's ``Body`` is given.
 
 A party sees of a job: which model, batch and padded length, whether keys are masked, and its shares. Its answer holds
 its summand of the output and of the range checks, each blinded by a zero share, and counts. A run may hold jobs of
@@ -8,11 +9,12 @@ also its summands of every layer's rows: whoever reads them all reads the hidden
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,29 +25,82 @@ from mpc_ray.channel.link import Message
 from mpc_ray.correlation.prf import Correlation, Prf
 from mpc_ray.correlation.seeds import agree
 from mpc_ray.device_memory import DeviceMemory
-from mpc_ray.errors import ConfigError, HelloMismatch, ModelError
+from mpc_ray.errors import CheatingDetected, ConfigError, DeviceError, HelloMismatch, ModelError
 from mpc_ray.functions.plan import exp_digest
-from mpc_ray.holdings import model_shares, moved, public_weights
+from mpc_ray.holdings import Take, model_shares, moved, public_weights
 from mpc_ray.kernels.memory import give_back
 from mpc_ray.kernels.warm import warm
 from mpc_ray.models import bert
 from mpc_ray.models.plan import BUCKET_LOG, EncoderPlan
 from mpc_ray.models.public import tables_of
 from mpc_ray.models.record import digest, from_record
+from mpc_ray.protocols.blocks import Blocks
+from mpc_ray.protocols.malicious.copies import Copies, compare_copies, refuse_unchecked
 from mpc_ray.protocols.runtime import Protocol, Runtime
 from mpc_ray.protocols.semi_honest.blocks import ModelShares, SemiHonestBlocks
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.sharing.deal import receive_one_by_one
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
+audit = logging.getLogger("mpc_ray.audit")
+T = TypeVar("T")
 JOB_BYTES = 1 << 30  # of one summand of the input of all jobs of a run
 ZERO_SHARE_ROLE = 3  # a role of its own, so that no other stream can coincide
+# {label: (bits, this party's summands of the range checks' sums)}
+Found = dict[str, tuple[int, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job, or several clients' jobs, as a protocol's body gets it."""
+
+    job: bytes
+    texts: tuple[int, ...]
+    range_check: bool
+    inputs: Mapping[str, Shared]
+    program: bert.Program
+    progress: Callable[[str, float], None] | None
+    tap: bert.Tap[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job comes to: this party's summands of the output and of the range checks' sums.
+
+    ``copies``: its second pieces of the same, where the client gets both and compares: [output, *checks]. Else it gets
+    blinded summands.
+    """
+
+    output: Summand
+    checks: Found
+    copies: list[torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a protocol brings: what a party makes of its shares when it loads them, and a job on them.
+
+    ``digest``: of public numbers that every party derives by itself from the plan; compared when a model is loaded.
+    ``prepare_public``: of weights that are public; None where all weights are secret.
+    ``on_devices``: whether shares may lie on another device than the CPU.
+    ``checked``: whether parties are held to the protocol (``mpc_ray.execute_malicious``): then copies of weights are
+    compared at load and jobs of a failed session, second attempts and traces are refused.
+    """
+
+    digest: Callable[[EncoderPlan], bytes]
+    prepare: Callable[[int, EncoderPlan, Take, torch.device], Any]
+    run: Callable[[Runtime, Any, Run], Protocol[Outcome]]
+    prepare_public: (
+        Callable[[int, EncoderPlan, MutableMapping[str, np.ndarray], torch.device], Any] | None
+    ) = None
+    on_devices: bool = False
+    checked: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
     plan: EncoderPlan
-    shares: ModelShares
+    shares: Any
 
 
 class Executor:
@@ -63,7 +118,11 @@ class Executor:
         device: str = "cpu",
         prf: Prf = "aes128ctr",
         memory_fraction: float = 1.0,
+        body: Body | None = None,
     ) -> None:
+        self._body = body or SEMI_HONEST
+        if device != "cpu" and not self._body.on_devices:
+            raise DeviceError(f"this protocol has no kernels for {device}", remedy="use device cpu")
         torch.set_num_threads(threads)
         self._memory = DeviceMemory(torch.device(device), memory_fraction)
         seeds = agree(channel, b"", digest)  # the digest names the session too
@@ -86,17 +145,26 @@ class Executor:
         take = None if plan.weights else receive_one_by_one(me, header, message.tensors)
         own = digest(header["record"], tables)
         self.runtime.begin(bytes.fromhex(header["job"]), 0)
-        buckets = [n for p in plan.layers for n in (*p.buckets, *p.masked_buckets)]
-        self.runtime.run(_compare(self.runtime, own + exp_digest(buckets, BUCKET_LOG)))
-        place = self.runtime.place
+        self.runtime.run(_compare(self.runtime, own + self._body.digest(plan)))
         with self._memory.guarded("the model's shares"):
-            if take is None:
-                held = public_weights(me, plan, message.tensors, place)
-            else:
-                held = model_shares(me, plan, take, place)
-            self._models[str(header["model"])] = _Loaded(plan, held)
-            _make_ready(plan, place)
+            self._models[str(header["model"])] = _Loaded(plan, self._held(plan, take, message))
         return Message({"ok": True, "digest": own.hex()})
+
+    def _held(self, plan: EncoderPlan, take: Take | None, message: Message) -> Any:
+        me, place, body = self.runtime.me, self.runtime.place, self._body
+        if take is None:
+            if body.prepare_public is None:
+                raise ConfigError(
+                    "this protocol keeps weights secret, and the model was given with public ones",
+                    remedy="use semi_honest_3pc, or share the model with secret weights",
+                )
+            return body.prepare_public(me, plan, message.tensors, place)
+        if not body.checked:
+            return body.prepare(me, plan, take, place)
+        copies = Copies(me)
+        held = body.prepare(me, plan, copies.through(take), place)
+        self._guarded(compare_copies(self.runtime, copies, bytes.fromhex(str(message.header["job"]))))
+        return held
 
     def forget(self, message: Message) -> Message:
         """Drop a model's shares. Forgetting what is not there is not an error."""
@@ -115,6 +183,8 @@ class Executor:
         """
         header: Mapping[str, Any] = message.header
         several = "batch" in header
+        if self._body.checked:
+            refuse_unchecked(header)
         if header.get("trace") and (several or not self.allow_trace):
             raise ConfigError(
                 "the client asks for every layer's rows, which this party does not give away",
@@ -151,29 +221,22 @@ class Executor:
         if header.get("profile"):
             runtime.profile()
         runtime.clock = 1  # the client's message was the first of the chain
-        checks = RangeChecks(job, bool(header.get("range_check", True)), texts, runtime.place)
-        runtime.meanwhile = checks.settle
-        blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
         trace: list[tuple[str, Summand]] = []
 
         def tap(place: str, rows: Shared) -> None:
             if header.get("trace"):
                 trace.append((place, summand(rows)))
 
-        output = runtime.run(bert.encode(blocks, program, inputs["x"], self.progress, tap))
-        assert isinstance(output, Summand)
-        found = checks.finish()
-        labels = [[label, bits] for label, (bits, _) in found.items()]
-        sums = [
-            self._blinded(i + 1, total) & ((1 << bits) - 1) for i, (bits, total) in enumerate(found.values())
-        ]
-        tensors = parcels.parts(
-            several, texts, self._blinded(0, output.value).numpy(), [total.numpy() for total in sums]
-        )
+        asked = Run(job, texts, bool(header.get("range_check", True)), inputs, program, self.progress, tap)
+        outcome = self._guarded(self._body.run(runtime, model.shares, asked))
+        labels = [[label, bits] for label, (bits, _) in outcome.checks.items()]
+        tensors = self._tensors(several, texts, outcome)
         for i, (_, rows) in enumerate(trace):
             tensors[f"trace {i}"] = self._blinded(i, rows.value, "trace").numpy()
         counts = runtime.counts()
-        report: dict[str, Any] = {"ok": True, "scale": output.scale}
+        report: dict[str, Any] = {"ok": True, "scale": outcome.output.scale}
+        if outcome.copies is not None:
+            report["copies"] = True
         if several:
             report["jobs"] = [{"texts": count, "checks": labels} for count in texts]
         else:
@@ -186,6 +249,33 @@ class Executor:
             "rounds": max(counts["rounds"], runtime.clock) + 1,  # and the answer to the client
         }
         return Message(report, tensors)
+
+    def _tensors(self, several: bool, texts: Sequence[int], outcome: Outcome) -> dict[str, np.ndarray]:
+        """The answer's tensors: blinded summands, or both pieces as they are, for the client to compare."""
+        output, sums = outcome.output.value, [total for _, total in outcome.checks.values()]
+        if outcome.copies is not None:
+            second = [piece.numpy() for piece in outcome.copies]
+            first = parcels.parts(several, texts, output.numpy(), [total.numpy() for total in sums])
+            return first | parcels.parts(several, texts, second[0], second[1:], parcels.COPY)
+        blinded = [
+            self._blinded(i + 1, total) & ((1 << bits) - 1)
+            for i, (bits, total) in enumerate(outcome.checks.values())
+        ]
+        return parcels.parts(
+            several, texts, self._blinded(0, output).numpy(), [total.numpy() for total in blinded]
+        )
+
+    def _guarded(self, program: Protocol[T]) -> T:
+        """Run it. A check that fails is recorded and this party's secrets are wiped; the session is never taken up."""
+        try:
+            return self.runtime.run(program)
+        except BaseException as error:
+            if self._body.checked:
+                if isinstance(error, CheatingDetected):
+                    audit.critical("party %d: cheating detected: %s", self.runtime.me, error)
+                self._models.clear()
+                self.runtime.correlation.wipe()
+            raise
 
     def _blinded(self, step: int, value: torch.Tensor, purpose: str = "output") -> torch.Tensor:
         """``value`` + α_i, α_i = F(S_i) - F(S_{i+1}): the three add up to zero, any two are uniform.
@@ -200,6 +290,37 @@ class Executor:
         return (value.to(self.runtime.place) + (first - second)).cpu()
 
 
+# -- semi_honest_3pc -----------------------------------------------------------------------------------
+
+
+def _semi_honest(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcome]:
+    checks = RangeChecks(run.job, run.range_check, run.texts, runtime.place)
+    runtime.meanwhile = checks.settle
+    mask, pooling = run.inputs.get("mask"), run.inputs.get("pooling")
+    blocks: Blocks[Any] = SemiHonestBlocks(runtime, shares, checks, mask, pooling)
+    output = yield from bert.encode(blocks, run.program, run.inputs["x"], run.progress, run.tap)
+    assert isinstance(output, Summand)
+    return Outcome(output, checks.finish())
+
+
+def _exp_digest(plan: EncoderPlan) -> bytes:
+    return exp_digest([n for p in plan.layers for n in (*p.buckets, *p.masked_buckets)], BUCKET_LOG)
+
+
+def _prepare(me: int, plan: EncoderPlan, take: Take, place: torch.device) -> ModelShares:
+    held = model_shares(me, plan, take, place)
+    _make_ready(plan, place)
+    return held
+
+
+def _prepare_public(
+    me: int, plan: EncoderPlan, tensors: MutableMapping[str, np.ndarray], place: torch.device
+) -> ModelShares:
+    held = public_weights(me, plan, tensors, place)
+    _make_ready(plan, place)
+    return held
+
+
 def _make_ready(plan: EncoderPlan, place: torch.device) -> None:
     """What the first job would otherwise wait for: compiled kernels, and tables in the kernels' layout."""
     warm()
@@ -208,6 +329,9 @@ def _make_ready(plan: EncoderPlan, place: torch.device) -> None:
     for spline in splines:  # 1/sum: at the first job of each length
         spline.prepared_on(place)
     give_back()
+
+
+SEMI_HONEST = Body(_exp_digest, _prepare, _semi_honest, _prepare_public, on_devices=True)
 
 
 def _compare(runtime: Runtime, own: bytes) -> Protocol[None]:

@@ -29,23 +29,26 @@ CPU = torch.device("cpu")
 _MakeLinear = Callable[[str, int, tuple[int, ...]], AnyLinear]
 
 
-def model_shares(
-    me: int, plan: EncoderPlan, take: Callable[[str], Shared | None], place: torch.device = CPU
-) -> ModelShares:
+Take = Callable[[str], Shared | None]
+
+
+def required(take: Take, name: str, scale: int | None = None) -> Shared:
+    """Tensor ``name`` of the shares, at ``scale``. Raises ModelError if it is missing."""
+    shared = take(name)
+    if shared is None:
+        raise ModelError(f"the shares lack {name}", remedy="share the model again")
+    if scale is not None:
+        check_scale(shared.scale, scale, name)
+    return shared
+
+
+def model_shares(me: int, plan: EncoderPlan, take: Take, place: torch.device = CPU) -> ModelShares:
     """This party's prepared weights on ``place``, tensor by tensor. Raises ModelError if one of the plan is missing."""
 
-    def get(name: str, scale: int | None = None) -> Shared:
-        shared = take(name)
-        if shared is None:
-            raise ModelError(f"the shares lack {name}", remedy="share the model again")
-        if scale is not None:
-            check_scale(shared.scale, scale, name)
-        return shared
-
     def linear(name: str, scale: int, inputs: tuple[int, ...]) -> Linear:
-        return Linear(me, get(name), get(f"{name} bias", scale), inputs, place)
+        return Linear(me, required(take, name), required(take, f"{name} bias", scale), inputs, place)
 
-    return _assembled(plan, linear, lambda name: moved(get(name), place))
+    return _assembled(plan, linear, lambda name: moved(required(take, name), place))
 
 
 def public_weights(

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from mpc_ray.all_three import all_three
 from mpc_ray.channel import Link, Message
 from mpc_ray.commands import error_of
-from mpc_ray.config import Config
+from mpc_ray.config import Config, warn_if_experimental
 from mpc_ray.config import load as load_config
 from mpc_ray.errors import ConfigError, PeerLost
 from mpc_ray.launch import Launcher, ProcessesLauncher, ThreadsLauncher, Triple
@@ -64,7 +64,10 @@ class Session:
         **settings: Any,
     ) -> None:
         self.config = _config(config, settings)
-        self.retry = retry
+        warn_if_experimental(self.config.protocol)
+        self.retry = (
+            retry and self.config.protocol != "malicious_3pc"
+        )  # each attempt is one more try for a cheater
         self.progress = progress or (lambda what, part: None)
         self._job_timeout_s = job_timeout_s
         self._settings = PartySettings(

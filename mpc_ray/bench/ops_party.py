@@ -212,6 +212,7 @@ PROGRAMS: dict[str, Prepare] = {
     "matmul": _matmul,
     "truncate": _truncate,
     "spline": _spline,
+    "rows": _spline,
     "layer_norm": _layer_norm,
     "softmax": _softmax,
     "relu": _relu,

@@ -69,7 +69,12 @@ Launcher = Annotated[
 ]
 ProtocolName = Annotated[
     str | None,
-    typer.Option("--protocol", metavar="NAME", help="semi_honest_3pc", rich_help_panel=_SETTINGS),
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="semi_honest_3pc, aby3 or malicious_3pc (experimental)",
+        rich_help_panel=_SETTINGS,
+    ),
 ]
 Device = Annotated[
     str | None,

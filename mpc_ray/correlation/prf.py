@@ -55,6 +55,7 @@ class Correlation:
     _attempt: int = field(default=-1, repr=False)
     _keys: dict[tuple[int, str, int], bytes] = field(default_factory=dict, repr=False)
     _used: set[tuple[int, str, int, int, int]] = field(default_factory=set, repr=False)
+    _again: tuple[object, np.ndarray] = field(default=(None, np.empty(0, np.uint8)), repr=False)
     _begun: set[tuple[bytes, int]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +74,14 @@ class Correlation:
         self._job, self._attempt = job, attempt
         self._keys.clear()
         self._used.clear()
+        self._again = None, np.empty(0, np.uint8)
+
+    def wipe(self) -> None:
+        """Forget seeds and keys: every later draw fails. (Python may have copied them; the process should end soon.)"""
+        self.seeds.clear()
+        self._keys.clear()
+        self._again = None, np.empty(0, np.uint8)
+        self.private = b""
 
     def drawn(self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int) -> torch.Tensor:
         """``bytes``' bytes as uint8 on this party's device."""
@@ -119,6 +128,23 @@ class Correlation:
             key = self._keys[seed, purpose, role] = derive(secret, info)
         self.expanded += length
         return key
+
+    def again(
+        self, seed: int, purpose: str, role: int, step: int, chunk: int, length: int, start: int = 0
+    ) -> np.ndarray:
+        """A stream that this attempt has drawn, once more: for a proof about what it masked, never to mask anything.
+
+        From byte ``start`` on, a multiple of 64. The last one is kept: a stream of many rows is asked for row by row.
+        Safe to call from another thread while the attempt runs. Raises ValueError for a stream that was not drawn.
+        """
+        name = (seed, purpose, role, step, chunk)
+        if name not in self._used:
+            raise ValueError("a stream can be expanded again only after it was drawn")
+        kept, data = self._again
+        if kept != (name, length, start):
+            data = expand(self._keys[seed, purpose, role], step, chunk, length, self.prf, start)
+            self._again = (name, length, start), data
+        return data
 
     def int64(
         self, seed: int, purpose: str, role: int, step: int, chunk: int, shape: tuple[int, ...]

@@ -87,6 +87,7 @@ class Runtime:
         self.peers = ((self.me + 1) % 3, (self.me + 2) % 3)
         self.timing = Timing()
         self.progress: Any = None
+        self.claims: Any = None  # protocols.aby3.claims.Claims, where products are to be proved
         self._reset()
 
     def _reset(self) -> None:

@@ -72,16 +72,18 @@ class Parties:
             executor.runtime.correlation.trace = names
 
 
-def start(channels: Sequence[Any] | None = None, timeout: float = 30.0) -> Parties:
+def start(
+    channels: Sequence[Any] | None = None, timeout: float = 30.0, make: Callable[..., Executor] = Executor
+) -> Parties:
     """Three parties that have agreed on fresh seeds."""
     channels = list(channels) if channels is not None else list(local_channels(timeout=timeout))
-    executors = together([lambda c=c: Executor(c, digest=DIGEST) for c in channels])
+    executors = together([lambda c=c: make(c, digest=DIGEST) for c in channels])
     return Parties(executors, channels)
 
 
-def loaded(weights: Visibility = "secret") -> Parties:
+def loaded(weights: Visibility = "secret", make: Callable[..., Executor] = Executor) -> Parties:
     """Three parties that hold the small model."""
-    parties = start()
+    parties = start(make=make)
     parties.load(small_model(weights)[1])
     return parties
 

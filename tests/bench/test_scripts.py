@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,23 @@ def test_compare_measures_the_shapes_of_the_project(load_script: Any) -> None:
     assert measured == ours
 
 
+def test_protocols_measures_the_functions_and_protocols_of_the_project(load_script: Any) -> None:
+    from mpc_ray.bench.cases import OPS
+    from mpc_ray.bench.ops import EXECUTORS
+
+    script = load_script("protocols")
+    assert set(script.FUNCTIONS) == set(OPS)
+    assert set(script.PROTOCOLS) == set(EXECUTORS)
+    run = {
+        "rounds": 1234,
+        "bytes_sent": [1_000_000, 2_500_000, 0],
+        "seconds_median": 0.5,
+        "mean_abs_error": 1e-4,
+    }
+    line = script.table({"gelu": {"aby3": run}}).splitlines()[-1]
+    assert line == "| gelu | – | 1,234 · 2.5 · 0.5 · 1.0e-04 | – |"
+
+
 def test_a_million_sentences_are_priced(load_script: Any) -> None:
     cost = load_script("privacy_cost")
     assert cost.computing(0.36, cores=2, core_hour=0.05) == pytest.approx(10.0)
@@ -74,6 +92,7 @@ def test_cpu_time_by_kernel_adds_up() -> None:
         "cpu_time",
         "gateway_batching",
         "privacy_cost",
+        "protocols",
         "recompute",
         "soak",
         "spu_encoder",
@@ -122,6 +141,15 @@ def test_soak_fails_on_lost_requests_and_server_errors_only(soak: Any) -> None:
         "honest: 504": 2,
         "honest: ReadTimeout": 3,
     }
+
+
+def test_soak_says_whose_the_memory_is(soak: Any) -> None:
+    ray = ["ray::ServeReplica:gateway:Gateway.handle", "/x/ray/gcs/gcs_server", "python"]
+    assert soak.kind_of(ray) == "ServeReplica:gateway:Gateway"
+    assert soak.kind_of(["/x/ray/gcs/gcs_server", "--log_dir=/tmp"]) == "gcs_server"
+    assert soak.kind_of(["/bin/python", "/x/benchmarks/gateway_overhead.py"]) == "gateway_overhead.py"
+    samples = [(float(i), 30.0 + i, Counter(head=10 + i, proxy=20)) for i in range(20)]
+    assert soak.by_process(samples) == {"head": (10.5, 28.5), "proxy": (20, 20)}
 
 
 def test_a_benchmark_ends_what_its_gateway_left_running(load_script: Any) -> None:
