@@ -140,9 +140,8 @@ def main() -> None:
         print(json.dumps(found))
         return
     total = sum(found["cpu_seconds_by_kernel"].values())
-    print(
-        f"{given.shape}, {given.batch} x {given.seq} tokens: {found['cpu_seconds']:.3f} s of CPU a pass, three parties together"
-    )
+    what = f"{given.shape}, {given.batch} x {given.seq} tokens"
+    print(f"{what}: {found['cpu_seconds']:.3f} s of CPU a pass, three parties together")
     for name, seconds in found["cpu_seconds_by_kernel"].items():
         calls = found["calls_by_kernel"][name]
         print(f"{1000 * seconds:9.1f} ms {100 * seconds / total:5.1f} % {calls:8.0f} calls  {name}")
