@@ -30,8 +30,10 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 
 from mpc_ray.bench.machine import machine
+from mpc_ray.bench.ports import free_ports
 from mpc_ray.serve.apikeys import KeyStore
 from mpc_ray.trust.authorisation import Authorisation, SigningKey
 from mpc_ray.trust.authority import FederationAuthority
@@ -42,6 +44,8 @@ MODES = ("uvicorn", "uvicorn+serve", "serve")
 TARGETS = {"uvicorn": (8.0, 15.0), "uvicorn+serve": (8.0, 15.0), "serve": (15.0, 40.0)}
 HIDDEN = 384
 WARM_UP = 60
+END_S = 90.0  # Serve gives requests under way up to 70 s
+RUN = "MPC_RAY_BENCHMARK_RUN"  # in the environment of all that one run starts: by it they are found again
 NULL = "mpc_ray.serve.leaders:null_leader"
 # Where the proxy and the replicas live: without them Serve hops between threads, and its proxy through Ray's actors.
 FAST = {
@@ -103,11 +107,12 @@ def host(mode, root):
             from mpc_ray.serve.deployments import Arguments, build
 
             certificate, private = map(str, config.certificate)
+            (port,) = free_ports(1)
             serve.start(
                 proxy_location="HeadOnly",
                 http_options={
                     "host": "127.0.0.1",
-                    "port": 8444,
+                    "port": port,
                     "ssl_certfile": certificate,
                     "ssl_keyfile": private,
                 },
@@ -115,7 +120,7 @@ def host(mode, root):
             )
             app = build(Arguments(config=root / "gateway.yaml", leader=NULL, replicas=2))
             serve.run(app, name="gateway", route_prefix="/")
-            until_told("https://127.0.0.1:8444")
+            until_told(f"https://127.0.0.1:{port}")
             serve.shutdown()
         return
     from mpc_ray.serve.driver import triples_on_ray
@@ -167,16 +172,23 @@ async def drive(url, context, bearer, key, length, rate, seconds):
 
 @contextlib.contextmanager
 def served(mode, root):
-    """The gateway in a process of its own, for the time of the block: the process, and its address."""
+    """The gateway in a process of its own, for the time of the block: the process, and its address.
+
+    However the block ends, nothing that was started for it goes on running.
+    """
     command = [sys.executable, __file__, "--host", mode, "--root", str(root)]
-    environ = os.environ | (FAST if mode != "uvicorn" else {})
+    run = secrets.token_hex(16)
+    environ = os.environ | (FAST if mode != "uvicorn" else {}) | {RUN: run}
     log = root / f"{mode}.log"
-    with (
-        open(log, "wb") as out,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, env=environ
-        ) as server,
-    ):
+    with open(log, "wb") as out:
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            env=environ,
+            start_new_session=True,  # Ctrl-C is for us: the gateway is ended in order
+        )
         try:
             lines = []
             for line in server.stderr:
@@ -189,7 +201,30 @@ def served(mode, root):
             yield server, json.loads(line)["url"]
         finally:
             server.stdin.close()
-            server.wait(60)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(END_S)
+            end_all(run)
+            server.wait()
+
+
+def end_all(run):
+    """Kill what has ``run`` in its environment, wherever in the tree of processes it is by now; how many there were."""
+    ended = 0
+    while found := [process for process in psutil.process_iter() if belongs(process, run)]:
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=10)
+        ended += len(found)
+    return ended
+
+
+def belongs(process, run):
+    """Whether a process that is not yet dead was started in this run, by somebody of it."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(RUN) == run
+    except psutil.Error:
+        return False
 
 
 def measure(mode, root, bearer, key, arguments):

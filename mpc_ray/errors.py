@@ -6,6 +6,8 @@ share, a text or a weight: Ray keeps exception texts in task events and spans.
 
 from __future__ import annotations
 
+import errno
+
 
 class MpcError(Exception):
     """Base of all errors raised on purpose. ``str(e)`` is one line: cause, then remedy.
@@ -29,6 +31,20 @@ class ConfigError(MpcError):
     """A setting that is unknown, malformed or contradicts another."""
 
     exit_code = 2
+
+
+class NotNow(ConfigError):
+    """A setting that may well be right, but cannot be had now: a port or a folder that another process still has, an
+    address that is not up yet, a full disk. Who supervises a service starts it again (75 is EX_TEMPFAIL of sysexits.h).
+    """
+
+    exit_code = 75
+
+
+def cannot_listen(cause: str, error: OSError, *, remedy: str) -> ConfigError:
+    """What to raise where a port cannot be listened on: NotNow where that may pass."""
+    passes = error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+    return (NotNow if passes else ConfigError)(cause, remedy=remedy)
 
 
 class InputError(MpcError):
@@ -67,6 +83,27 @@ class PeerLost(ChannelError):
     def __init__(self, peer: str, cause: str, *, remedy: str = "") -> None:
         super().__init__(f"{peer}: {cause}", remedy=remedy)
         self.peer = peer
+
+
+class CheatingDetected(MpcError):
+    """A check of malicious_3pc failed: a party did not do what the protocol says. The session is over for good.
+
+    ``culprits``: the one or two parties (0, 1, 2) that must be behind it, as the party sees it that raises this: it
+    knows that it was honest itself. ``second_hand``: another party found it and said so.
+    """
+
+    exit_code = 8
+
+    def __init__(
+        self, cause: str, culprits: tuple[int, ...] = (), *, remedy: str = "", second_hand: bool = False
+    ) -> None:
+        who = " or ".join(f"party {party}" for party in culprits)
+        super().__init__(
+            cause,
+            remedy=remedy or f"do not run again with {who or 'these parties'} before it is explained",
+        )
+        self.culprits = culprits
+        self.second_hand = second_hand
 
 
 class BadFrame(ChannelError):

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mpc_ray.channel import Link, Message
+from mpc_ray.channel.descriptors import allow
 from mpc_ray.channel.hello import Answer, Direction, Kind
 from mpc_ray.channel.listener import Port
 from mpc_ray.channel.reception import Arrival, Reception
@@ -36,11 +37,14 @@ PAIR_S = 5.0
 OPEN_S = 60.0
 LONGEST_OPEN_S = 600.0
 MAX_PAIRS = 64
+PEERS_FILES = 512  # of both ports: handshakes, halves of links, peers' connections on their way to slots
+MAX_PAIRS_OF_ONE = 16
 ADMIT_S = 30.0
 MAX_JOBS = 1024
 SLACK_BYTES = 1 << 20
 UNREAD_S = 5.0  # a gateway sends its next command when it has read the last answer: we are not long behind it
 _LONG = frozenset(("open", "run"))
+_COMPUTE = frozenset(("open", "run", "submit"))  # what a party with an expired directory does for nobody
 
 
 class Front(Protocol):
@@ -62,6 +66,7 @@ class Gateways:
         self._budget = Budget(limits.receiving_bytes)
         self._lock = threading.Lock()
         self._closed = False
+        allow(2 * limits.links + PEERS_FILES, "limits.links")
         who = f"gateways of party {standing.me}"
         try:
             self._port = Port(listen.host, listen.port, self._reception.receive, who)
@@ -78,10 +83,9 @@ class Gateways:
     def renew(self, standing: Standing) -> None:
         """Use other certificates from now on; hang up only on gateways that the directory has no more."""
         self._reception.renew(standing.identity)
-        self._standing = standing
-        places = {entry.record.place for entry in standing.directory.entries}
         with self._lock:
-            removed = [link for link, gateway in self._links.items() if gateway not in places]
+            self._standing = standing
+            removed = [link for link, gateway in self._links.items() if gateway not in standing.gateways]
         for link in removed:
             link.close()
 
@@ -125,6 +129,9 @@ class Gateways:
         if first is None or first[1] is direction or first[3] != gateway:
             if first is not None:
                 first[2].close()
+            theirs = [one for one, (*_, whose) in waiting.items() if whose == gateway]
+            for one in theirs[: max(0, len(theirs) + 1 - MAX_PAIRS_OF_ONE)]:
+                waiting.pop(one)[2].close()
             waiting[token] = (now, direction, stream, gateway)
             return
         self._begin({direction: stream, first[1]: first[2]}, gateway)
@@ -152,11 +159,18 @@ class Gateways:
             admit=lambda nbytes: self._admit(nbytes, taken),
         )
         with self._lock:
-            full = len(self._links) >= self._limits.links
-            if not full:
+            theirs, most = sum(one == gateway for one in self._links.values()), self._limits
+            full = ""
+            if gateway not in self._standing.gateways:  # removed since its certificate was looked at
+                full = "the directory has it no more"
+            elif theirs >= most.gateway_links:
+                full = f"it has {theirs} links already (limits.gateway_links)"
+            elif len(self._links) >= most.links:
+                full = f"gateways have {most.links} links already (limits.links)"
+            else:
                 self._links[link] = gateway
         if full:
-            log.warning("%s has more than %d links", gateway, self._limits.links)
+            log.warning("%s was turned away: %s", gateway, full)
             link.close()
             return
         threading.Thread(target=self._serve, args=(link, gateway, taken), name="gateway", daemon=True).start()
@@ -230,6 +244,8 @@ class Gateways:
     ) -> Message:
         jobs, triples = self._front.jobs, self._front.triples
         parent = traces.parse(header.get("traceparent")) or ""
+        if command in _COMPUTE:
+            self._standing.current()
         match command:
             case "status":
                 return Message(self._front.status())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +43,23 @@ def test_compare_measures_the_shapes_of_the_project(load_script: Any) -> None:
     assert measured == ours
 
 
+def test_protocols_measures_the_functions_and_protocols_of_the_project(load_script: Any) -> None:
+    from mpc_ray.bench.cases import OPS
+    from mpc_ray.bench.ops import EXECUTORS
+
+    script = load_script("protocols")
+    assert set(script.FUNCTIONS) == set(OPS)
+    assert set(script.PROTOCOLS) == set(EXECUTORS)
+    run = {
+        "rounds": 1234,
+        "bytes_sent": [1_000_000, 2_500_000, 0],
+        "seconds_median": 0.5,
+        "mean_abs_error": 1e-4,
+    }
+    line = script.table({"gelu": {"aby3": run}}).splitlines()[-1]
+    assert line == "| gelu | – | 1,234 · 2.5 · 0.5 · 1.0e-04 | – |"
+
+
 def test_a_million_sentences_are_priced(load_script: Any) -> None:
     cost = load_script("privacy_cost")
     assert cost.computing(0.36, cores=2, core_hour=0.05) == pytest.approx(10.0)
@@ -45,7 +67,17 @@ def test_a_million_sentences_are_priced(load_script: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["batching", "compare", "gateway_batching", "privacy_cost", "recompute", "spu_encoder"]
+    "name",
+    [
+        "batching",
+        "compare",
+        "gateway_batching",
+        "privacy_cost",
+        "protocols",
+        "recompute",
+        "soak",
+        "spu_encoder",
+    ],
 )
 def test_a_script_explains_itself(name: str) -> None:
     answer = subprocess.run(
@@ -57,3 +89,66 @@ def test_a_script_explains_itself(name: str) -> None:
     )
     assert answer.returncode == 0, answer.stderr
     assert "usage" in answer.stdout
+
+
+@pytest.fixture
+def soak(load_script: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load_script("soak")
+
+
+def test_soak_counts_a_request_without_an_answer_and_goes_on(soak: Any) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers.get("x-fails"):
+            raise httpx.PoolTimeout("")
+        return httpx.Response(200)
+
+    async def sent() -> Any:
+        async with httpx.AsyncClient(base_url="http://gw", transport=httpx.MockTransport(answer)) as http:
+            mix = soak.Mix(http, None, 16)
+            await mix.post("honest", b"{}", **{"x-fails": "1"})
+            await mix.post("honest", b"{}")
+            return mix
+
+    mix = asyncio.run(sent())
+    assert mix.seen == {"honest: PoolTimeout": 1, "honest: 200": 1}
+    assert len(mix.taken) == 1
+
+
+def test_soak_fails_on_lost_requests_and_server_errors_only(soak: Any) -> None:
+    seen = {"honest: 200": 9, "replay: 409": 1, "honest: 504": 2, "honest: ReadTimeout": 3, "cut off: -": 4}
+    assert soak.failures(seen | {"any: not sent": 5}) == {
+        "any: not sent": 5,
+        "honest: 504": 2,
+        "honest: ReadTimeout": 3,
+    }
+
+
+def test_soak_says_whose_the_memory_is(soak: Any) -> None:
+    ray = ["ray::ServeReplica:gateway:Gateway.handle", "/x/ray/gcs/gcs_server", "python"]
+    assert soak.kind_of(ray) == "ServeReplica:gateway:Gateway"
+    assert soak.kind_of(["/x/ray/gcs/gcs_server", "--log_dir=/tmp"]) == "gcs_server"
+    assert soak.kind_of(["/bin/python", "/x/benchmarks/gateway_overhead.py"]) == "gateway_overhead.py"
+    samples = [(float(i), 30.0 + i, Counter(head=10 + i, proxy=20)) for i in range(20)]
+    assert soak.by_process(samples) == {"head": (10.5, 28.5), "proxy": (20, 20)}
+
+
+def test_a_benchmark_ends_what_its_gateway_left_running(load_script: Any) -> None:
+    overhead = load_script("gateway_overhead")
+    left = [
+        subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(600)"],
+            env=os.environ | {overhead.RUN: run},
+            start_new_session=True,
+        )
+        for run in ("this", "another")
+    ]
+    try:
+        assert overhead.end_all("this") == 1
+        assert not psutil.pid_exists(left[0].pid)
+        assert psutil.Process(left[1].pid).is_running()
+        assert overhead.end_all("this") == 0
+    finally:
+        for process in left:
+            process.kill()
+            process.wait()
