@@ -152,7 +152,10 @@ def _durations(
             fixed[v, g] = c.overhead_s + c.rounds * variant.rounds * sites.rtt
             item[v, g] = work + c.nbytes * variant.nbytes / sites.bandwidth
             nbytes[v, g] = variant.nbytes
-    # A triple that cannot be used has no row in any list; zeros keep its arithmetic quiet.
+    # What cannot be used is in no list; zeros keep its arithmetic quiet.
+    idle = sorted(set(groups.values()) - {groups[group.name] for group in usable})
+    fixed[:, idle] = 0.0
+    item[:, idle] = 0.0
     fixed[:, :, ~sites.usable] = 0.0
     item[:, :, ~sites.usable] = 0.0
     return fixed, item, nbytes
