@@ -71,7 +71,8 @@ def test_what_needs_no_key(made: Federation) -> None:
             assert (other["set"], other["ready"]) == ("us", False)
 
             assert (await get("/v2/health/live")).json() == {"live": True}
-            assert (await get("/v2/health/ready")).json() == {"ready": True}
+            said = {"ready": True, "not_ready": {"us": "it does not say why"}}
+            assert (await get("/v2/health/ready")).json() == said
             assert (await get("/v2/models/tiny/ready")).json() == {"name": "tiny", "ready": True}
             problem(await get("/v2/models/none/ready"), 404, "unknown_model")
             await gateway.infer()
