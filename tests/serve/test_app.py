@@ -170,6 +170,13 @@ def test_a_new_directory_is_published_without_a_restart(
             assert (await gateway.client.get("/v1/parties")).json() == before, (
                 "what is damaged is not published"
             )
+
+            def fails(folder: Path) -> None:
+                raise RuntimeError("a fault of our own")
+
+            with monkeypatch.context() as patched:
+                patched.setattr("mpc_ray.serve.app.Published.load", fails)
+                await asyncio.sleep(0.1)
             FederationAuthority.load(tmp_path / "ca").sign([]).save(own.folder / "directory.json")
             for _ in range(100):
                 await asyncio.sleep(0.02)

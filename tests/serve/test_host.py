@@ -18,8 +18,8 @@ import httpx
 import pytest
 from gateways import Fake, Federation, api_key, body, config, federation, problem, public_certificate
 
-from mpc_ray.errors import ConfigError
-from mpc_ray.serve import door as door_module
+from mpc_ray.errors import ConfigError, NotNow
+from mpc_ray.listening import door as door_module
 from mpc_ray.serve.config import GatewayConfig, Https
 from mpc_ray.serve.host import Server, application, hosted, tls_context
 
@@ -292,7 +292,7 @@ def test_what_cannot_start_says_why(made: Federation, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         busy = config(made).model_copy(update={"port": taken.getsockname()[1]})
-        with pytest.raises(ConfigError, match="cannot listen"), hosted(busy, {"eu": Fake("eu")}):
+        with pytest.raises(NotNow, match="cannot listen"), hosted(busy, {"eu": Fake("eu")}):
             pass
 
     class Failing(Fake):
