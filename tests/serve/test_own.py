@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ def on_ray(settings: GatewayConfig) -> Any:
 
 
 def build(settings: GatewayConfig) -> Any:
-    from mpc_ray.serve.deployments import build as serve_build
+    with warnings.catch_warnings():  # Ray's own, about its own
+        warnings.simplefilter("ignore")
+        from mpc_ray.serve.deployments import build as serve_build
 
     file = settings.folder.parent / "gateway.yaml"
     file.write_text(json.dumps({"folder": str(settings.folder)}))
