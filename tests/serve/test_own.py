@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateways import Fake, config, federation, public_certificate, renew
+from gateways import DAY_S, Fake, Running, config, federation, public_certificate, renew
 
 from mpc_ray.errors import CertificateError, ConfigError
 from mpc_ray.serve import driver
@@ -88,6 +91,37 @@ def test_the_certificate_that_clients_see(tmp_path: Path, days: int, monkeypatch
     monkeypatch.setattr(driver, "joined", lambda _: pytest.fail("before any Ray is started"))
     with pytest.raises(CertificateError, match="that clients see"):
         driver.serve_on_ray(seen, print)
+
+
+def test_metrics_say_when_what_ends(tmp_path: Path) -> None:
+    """Three certificates of its own, each by its name, and every party's, also of a set that does not answer."""
+    made = federation(tmp_path, expired=("eu/0",))
+    files = public_certificate(tmp_path, "public", 7)
+    settings = config(made).model_copy(update={"https": Https(certificate=files[0], key=files[1])})
+
+    class Said(Fake):
+        async def status(self) -> Any:
+            parties = [{"party": 1, "certificate_not_after": time.time() + 20 * DAY_S}, {"party": 2}]
+            return {**await super().status(), "parties": parties}
+
+    async def test() -> dict[str, float]:
+        async with Running(made, {"eu": Fake("eu", ready=False), "us": Said("us")}, settings) as gateway:
+            text = (await gateway.client.get("/metrics")).text
+        found = re.findall(r'certificate_seconds_left\{certificate="([^"]+)"\} (\S+)', text)
+        return {name: float(value) / DAY_S for name, value in found}
+
+    days = asyncio.run(test())
+    expected = {
+        "https": 7,
+        "federation": 50,
+        "directory": 50,
+        "eu/0": -10,
+        "eu/1": 50,
+        "us/1": 20,
+        "us/2": 50,
+    }
+    for name, value in expected.items():
+        assert days[name] == pytest.approx(value, abs=0.1), name
 
 
 @pytest.mark.parametrize(
