@@ -92,7 +92,8 @@ class SemiHonestBlocks:
         """10 rounds: QKV and its truncation (2), then softmax and the product with V (8)."""
         shares = self.model.layers[layer]
         b, n, width = h.shape
-        z = shares.qkv.thirds(_rows(h))
+        with self.runtime.working("qkv", layer):
+            z = shares.qkv.thirds(_rows(h))
         first, last = slice(0, 2 * width), slice(2 * width, 3 * width)
         qk = self._thirds(z.columns(first), layer, "qkv", _truncated(shares.query_key_scale))
         v = self._thirds(z.columns(last), layer, "qkv", _truncated(shares.value_scale))
@@ -100,11 +101,15 @@ class SemiHonestBlocks:
         q, k = (self._heads(qk_shared[:, i * width : (i + 1) * width], b, n) for i in (0, 1))
         values = self._heads(v_shared, b, n)
         plan = shares.softmax(n, self.mask is not None)
-        groups = [self._group(plan, heads, k, values) for heads in _by_buckets(plan)]
+        with self.runtime.working("softmax", layer):
+            groups = [self._group(plan, heads, k, values) for heads in _by_buckets(plan)]
         parts = yield from together(
             [
                 self.runtime.timed(
-                    "softmax", self._query_block(layer, plan, q[:, :, rows], groups, third), layer
+                    "softmax",
+                    self._query_block(layer, plan, q[:, :, rows], groups, third),
+                    layer,
+                    self._deals(third),
                 )
                 for third, rows in thirds_of(n)
             ]
@@ -118,14 +123,16 @@ class SemiHonestBlocks:
             (shares.out, shares.attention_norm) if which == ATTENTION_OUT else (shares.down, shares.ffn_norm)
         )
         b, n, width = h.shape
-        z = linear.thirds(_rows(a), _rows(h))
+        with self.runtime.working(which, layer):
+            z = linear.thirds(_rows(a), _rows(h))
         return _reshaped((yield from self._norm(z, plan, layer, which)), (b, n, width))
 
     def linear_activation(self, h: Shared, layer: str) -> Protocol[Shared]:
         """3 rounds: the activation takes the place of the truncation."""
         shares = self.model.layers[layer]
         b, n, _ = h.shape
-        z = shares.up.thirds(_rows(h))
+        with self.runtime.working("activation", layer):
+            z = shares.up.thirds(_rows(h))
         y = yield from self._thirds(
             z, layer, "activation", lambda r, s, checks: evaluate(r, s, shares.activation, checks)
         )
@@ -164,8 +171,11 @@ class SemiHonestBlocks:
         for k, rows, part in z:
             checks = self.checks.chunk(rows.start, z.rows)
             done = block(Role(self.runtime, k, layer, function), part, checks)
-            parts.append(self.runtime.timed(function, done, layer))
+            parts.append(self.runtime.timed(function, done, layer, self._deals(k)))
         return concatenate((yield from together(parts)), 0)
+
+    def _deals(self, third: int) -> bool:
+        return self.runtime.me == (third + 2) % 3
 
     def _norm(self, z: Thirds, plan: NormPlan, layer: str, function: str) -> Protocol[Shared]:
         return (
