@@ -41,6 +41,7 @@ from mpc_ray.models.public import tables_of
 from mpc_ray.models.record import digest, from_record
 from mpc_ray.protocols.runtime import Protocol, Runtime
 from mpc_ray.protocols.semi_honest.blocks import LayerShares, ModelShares, SemiHonestBlocks
+from mpc_ray.protocols.semi_honest.fewest_rounds import FewestRoundsBlocks
 from mpc_ray.protocols.semi_honest.product import Linear
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.sharing.deal import receive_one_by_one
@@ -48,6 +49,7 @@ from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
 JOB_BYTES = 1 << 30  # of one summand of the input of all jobs of a run
+BYTES, ROUNDS = "bytes", "rounds"  # variants: fewest bytes, fewest rounds
 ZERO_SHARE_ROLE = 3  # a role of its own, so that no other stream can coincide
 
 
@@ -61,6 +63,7 @@ class Executor:
     """One party's program. Seeds are agreed when it is made; ``digest`` is what both ends of each pair compared.
 
     ``allow_trace`` is this party's own setting: without it a job that asks for its hidden states is refused.
+    ``variant``: how jobs are computed, BYTES or ROUNDS; the parties compared it in HELLO.
     """
 
     def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> None:
@@ -71,6 +74,7 @@ class Executor:
         self.runtime = Runtime(channel, Correlation(channel.me, seeds, os.urandom(32)))
         self.progress: Callable[[str, float], None] | None = None
         self.allow_trace = False
+        self.variant = BYTES
         self._models: dict[str, _Loaded] = {}
 
     def load(self, message: Message) -> Message:
@@ -129,15 +133,18 @@ class Executor:
         runtime.clock = 1  # the client's message was the first of the chain
         checks = RangeChecks(job, bool(header.get("range_check", True)), texts)
         runtime.meanwhile = checks.settle
-        blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
-        trace: list[tuple[str, Summand]] = []
+        few = self.variant == ROUNDS
+        base = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"), few)
+        blocks: Any = FewestRoundsBlocks(base) if few else base
+        heard: list[tuple[str, Any]] = []
 
-        def tap(place: str, rows: Shared) -> None:
+        def tap(place: str, rows: Any) -> None:
             if header.get("trace"):
-                trace.append((place, summand(rows)))
+                heard.append((place, rows))
 
         output = runtime.run(bert.encode(blocks, program, inputs["x"], self.progress, tap))
         assert isinstance(output, Summand)
+        trace = [(place, summand(r if isinstance(r, Shared) else r.shared)) for place, r in heard]
         found = checks.finish()
         labels = [[label, bits] for label, (bits, _) in found.items()]
         sums = [

@@ -38,6 +38,9 @@ class Spline:
     mean_error: float
     flags: torch.Tensor | None = None
     _prepared: list[PreparedTables] = field(default_factory=list, compare=False, repr=False)
+    _coarser: dict[int, tuple[Spline, PreparedTables]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def degree(self) -> int:
@@ -53,6 +56,20 @@ class Spline:
             object.__setattr__(self, "tables", prepared.tables[: len(self.tables)])
             self._prepared.append(prepared)
         return self._prepared[0]
+
+    def coarser(self, bits: int) -> tuple[Spline, PreparedTables]:
+        """The same function at a scale smaller by ``bits``, half of them taken from the position; and this spline's
+        tables, its flags and the other's as one set, for one look-up. Made once.
+
+        Integers from integers, so it is the same at all parties that hold the same spline. No flags.
+        """
+        if bits not in self._coarser:
+            fraction = max(1, self.fraction - bits // 2)
+            less = self.fraction - fraction
+            tables = torch.stack([_shifted(table, bits - k * less) for k, table in enumerate(self.tables)])
+            other = Spline(self.window, tables, fraction, self.scale - bits, self.max_error, self.mean_error)
+            self._coarser[bits] = other, prepare(torch.cat([self.prepared.tables, tables]))
+        return self._coarser[bits]
 
 
 def fit(
@@ -170,3 +187,8 @@ def _errors(
         # What is rarer than 1 in 100 counts in the mean alone.
         maximum = max(maximum, float(error[chance > 0.01].max()))
     return maximum, float(mean.mean())
+
+
+def _shifted(table: torch.Tensor, bits: int) -> torch.Tensor:
+    """table / 2^bits, rounded; exact where ``bits`` is negative."""
+    return (table + (1 << bits >> 1)) >> bits if bits > 0 else table << -bits

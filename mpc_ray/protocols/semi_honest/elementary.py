@@ -36,19 +36,26 @@ def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeCheck
     each; D 8(d+2) to E1, and the one-hot: 2^n/8 to E1 up to n = 10, above key_bytes(n) to each. reciprocal and rsqrt,
     for the flag of what is below their range: E0 and E1 8 more, D 16.
     """
-    window = spline.window
-    check_scale(x.scale, window.scale, f"{role.label}: argument")
     z = summand(x) if isinstance(x, Shared) else x
-    value = z.value - window.low_units if role.is_e0 else z.value
-    opening = open_masked(role, value, z.shape)
+    return (yield from evaluate_summands(role, z.value, z.shape, z.scale, spline, checks))
+
+
+def evaluate_summands(
+    role: Role, z: torch.Tensor | None, shape: torch.Size, scale: int, spline: Spline, checks: RangeChecks
+) -> Protocol[Shared]:
+    """As ``evaluate``; ``z`` may be 2-of-2, which D says by passing None: what D deals could then be dealt ahead."""
+    window = spline.window
+    check_scale(scale, window.scale, f"{role.label}: argument")
+    opening = open_masked(role, z - window.low_units if role.is_e0 and z is not None else z, shape)
     checks.add(role, opening, window.t + window.n, centred=spline.flags is None)
     one_hot = deal_index(role, opening, window)
+    del z
     yield
     product = spline_product(role, spline, one_hot, opening)
     checks.add_flag(role, product.flag)
-    del one_hot, opening, value  # an activation's are the largest of a pass
+    del one_hot, opening  # an activation's are the largest of a pass
     yield
-    return (yield from reshare(role, product.value.share(), z.shape, spline.scale))
+    return (yield from reshare(role, product.value.share(), shape, spline.scale))
 
 
 def l2_normalise(role: Role, x: Summand | Shared, plan: NormPlan, checks: RangeChecks) -> Protocol[Shared]:

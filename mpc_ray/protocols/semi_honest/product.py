@@ -85,3 +85,9 @@ class Linear:
         z = ring.matmul_packed(left, self.packed)
         z += self.bias.own
         return Summand(z, self.bias.scale)
+
+    def product(self, x: Shared) -> Summand:
+        """[x @ w] for one input (m, k), whatever its scale, without the bias: at x.scale + the weights' scale + 1."""
+        (scale,) = self.input_scales
+        z = ring.matmul_packed(left_combination(self.me, x), self.packed)
+        return Summand(z, self.bias.scale - scale + x.scale)
