@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from mpc_ray import errors
 from mpc_ray.channel import Channel, Link, Message
+from mpc_ray.channel.wrappers import Delayed
 from mpc_ray.errors import ChannelError, ConfigError, MpcError, PeerLost, Unavailable
 from mpc_ray.party_settings import PartySettings
 
@@ -124,6 +125,8 @@ class Party:
 
     def __init__(self, settings: PartySettings, channel: Channel) -> None:
         self.settings = settings
+        if settings.emulate:
+            channel = Delayed(channel, settings.rtt_ms / 2e3, settings.mbit * 1e6 or None)
         self.channel = channel
         self.failed: BaseException | None = None
         make = executor_of(settings)
@@ -131,6 +134,12 @@ class Party:
             channel, digest=settings.agreed, threads=settings.threads, device=settings.device
         )
         self._executor.allow_trace = settings.shadow
+        if settings.variant != "bytes":
+            if not hasattr(self._executor, "variant"):
+                raise ConfigError(
+                    f"{settings.protocol} has no variant {settings.variant!r}", remedy="use variant bytes"
+                )
+            self._executor.variant = settings.variant
 
     def serve(self, link: Link) -> None:
         """Answer commands until the client leaves or says ``shutdown``."""
@@ -171,6 +180,10 @@ class Party:
                 case "forget":
                     return self._executor.forget(message)
                 case "run":
+                    if isinstance(self.channel, Delayed) and isinstance(
+                        link := message.header.get("link"), list
+                    ):
+                        self.channel.change(float(link[0]) / 2e3, float(link[1]) * 1e6 or None)
                     return self._in_step(self._executor.run, message)
             raise ConfigError(f"unknown command {str(command)[:32]!r}", remedy="use one version everywhere")
         except Exception as error:  # noqa: BLE001 - whatever fails becomes an answer

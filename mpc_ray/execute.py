@@ -133,6 +133,8 @@ class Executor:
         runtime.clock = 1  # the client's message was the first of the chain
         checks = RangeChecks(job, bool(header.get("range_check", True)), texts)
         runtime.meanwhile = checks.settle
+        if header.get("watch"):
+            runtime.watch()
         few = self.variant == ROUNDS
         base = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"), few)
         blocks: Any = FewestRoundsBlocks(base) if few else base

@@ -24,6 +24,8 @@ class PartySettings:
     hex): every pair compares them in HELLO. ``host`` empty means this node's own address. ``step_timeout_s``
     bounds each wait for a peer and must exceed the longest computation between two rounds. ``executor`` is
     ``module:attribute``; empty means the protocol's own. ``shadow`` lets the client ask for every layer's rows.
+    ``variant``: of the protocol; part of what HELLO compares. ``emulate``, for benchmarks: this party's links are made
+    as slow as ``rtt_ms`` and ``mbit`` (0: no limit) say, and as its client's jobs say after that.
     """
 
     me: int
@@ -40,6 +42,10 @@ class PartySettings:
     detached: bool = False
     shadow: bool = False
     debug: bool = False
+    variant: str = "bytes"
+    emulate: bool = False
+    rtt_ms: float = 0.0
+    mbit: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,7 +63,7 @@ class PartySettings:
     @property
     def hello(self) -> Hello:
         """What this party states to its peers and its client."""
-        return hello_of(self.session, self.digest, self.shadow)
+        return hello_of(self.session, self.digest, self.shadow, self.variant)
 
     @property
     def agreed(self) -> bytes:
@@ -65,16 +71,20 @@ class PartySettings:
         return digest(self.hello.session, self.hello.digests.pack())
 
 
-def hello_of(session: str, configuration: str, shadow: bool) -> Hello:
+def hello_of(session: str, configuration: str, shadow: bool, variant: str = "bytes") -> Hello:
     """HELLO of a triple (both in hex): this release, its PRF, the session's configuration, and whether layers may be
-    traced, which each party states from its own setting.
+    traced and by which variant of the protocol is computed, which each party states from its own setting.
     """
     return Hello(
         bytes.fromhex(session),
         Digests(
             version=digest(mpc_ray.__version__.encode()),
             prf=digest(b"aes128ctr"),
-            configuration=digest(bytes.fromhex(configuration), b"shadow" if shadow else b""),
+            configuration=digest(
+                bytes.fromhex(configuration),
+                b"shadow" if shadow else b"",
+                *([f"variant {variant}".encode()] if variant != "bytes" else []),
+            ),
         ),
     )
 

@@ -38,6 +38,7 @@ class Passes:
     reports: list[JobReport] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     share: list[float] = field(default_factory=list)
+    steps: list[list[Any]] = field(default_factory=list)
     unattributed: int = 0
     output: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -62,6 +63,7 @@ class Passes:
         headers: list[dict[str, Any]] = [answer.header for answer in answers]
         self.unattributed += sum(int(header["unattributed"]) for header in headers)
         self.reports.append(job_report(answers, batch, length))
+        self.steps.append([header.get("steps") for header in headers])
         first, last = self.reports[0], self.reports[-1]
         if (first.bytes_sent, first.rounds) != (last.bytes_sent, last.rounds):
             raise MpcError(
@@ -91,10 +93,14 @@ class Passes:
 
 
 class EncoderJob:
-    """An encoder that the parties of ``session`` hold, and one batch to run through it."""
+    """An encoder that the parties of ``session`` hold, and one batch to run through it.
+
+    ``more``: for the header of every run, such as ``watch`` or an emulated ``link``.
+    """
 
     def __init__(self, session: Session, work: Workload) -> None:
         self.work = work
+        self.more: dict[str, Any] = {}
         self.name = f"bench-{work.shape.name}-{work.weights}"
         self._session = session
         self._sharing = 0.0
@@ -118,7 +124,7 @@ class EncoderJob:
         self._sharing = time.perf_counter() - started
         # Without embeddings x enters the first layer as it is.
         normalised = self.work.norm is None
-        return [Message({**m.header, "normalised": normalised}, m.tensors) for m in messages]
+        return [Message({**m.header, "normalised": normalised, **self.more}, m.tensors) for m in messages]
 
 
 def measure(
@@ -135,6 +141,8 @@ def measure(
 ) -> dict[str, Any]:
     """Run ``shape`` once to warm up and ``runs`` times measured; the JSON object that docs/benchmarks.md describes.
 
+    Links between the parties are made as slow as the settings' ``rtt_ms`` and ``mbit`` say.
+
     Bytes and rounds do not vary from run to run; memory is the largest of each party's process so far, model and import
     included (under launcher ``threads`` that is one process, and the client is in it).
 
@@ -142,7 +150,10 @@ def measure(
     """
     check_setup(config, runs)
     load = machine()["load"]
-    with Session(config=config, progress=progress, debug=debug) as session:  # first: it may refuse the device
+    emulate = bool(config.rtt_ms or config.mbit)
+    config = config.chosen()
+    # The session first: it may refuse the device.
+    with Session(config=config, progress=progress, debug=debug, emulate=emulate) as session:
         work = workload(shape, seq, batch, weights, progress)
         progress("sharing the model", 0.0)
         job = EncoderJob(session, work)
@@ -181,5 +192,5 @@ def check_setup(config: Config, runs: int) -> None:
 
 def setup_json(config: Config) -> dict[str, Any]:
     """How the parties run."""
-    names = ("protocol", "device", "launcher", "tls", "range_check", "threads")
+    names = ("protocol", "variant", "rtt_ms", "mbit", "device", "launcher", "tls", "range_check", "threads")
     return {name: getattr(config, name) for name in names}

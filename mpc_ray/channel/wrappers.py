@@ -69,11 +69,15 @@ class Delayed(_Around):
 
     def __init__(self, channel: Channel, latency_s: float, bits_per_s: float | None = None) -> None:
         super().__init__(channel)
-        self._latency = latency_s
-        self._rate = bits_per_s
         self._lines = {
             peer: _Line(channel, peer, latency_s, bits_per_s) for peer in range(3) if peer != channel.me
         }
+
+    def change(self, latency_s: float, bits_per_s: float | None) -> None:
+        """Another link from now on; frames on their way arrive first."""
+        self._drain()
+        for line in self._lines.values():
+            line.change(latency_s, bits_per_s)
 
     def begin(self, job: bytes, attempt: int) -> None:
         """Frames still on their way belong to the job before: wait for them."""
@@ -119,6 +123,11 @@ class _Line:
         self._frames: deque[tuple[float, int, int, Sequence[memoryview]]] = deque()
         self._change = threading.Condition()
         threading.Thread(target=self._run, name=f"line to party {peer}", daemon=True).start()
+
+    def change(self, latency_s: float, bits_per_s: float | None) -> None:
+        """Of frames that are put from now on."""
+        with self._change:
+            self._latency, self._rate = latency_s, bits_per_s
 
     def put(self, step: int, clock: int, parts: Sequence[memoryview]) -> None:
         """Time a frame: after the one before it has been serialised."""

@@ -68,6 +68,9 @@ class PartyConfig(_Part):
     device: Literal["cpu", "cuda"] = Field("cpu", description="what a slot computes on")
     num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a slot")
     protocol: Literal["semi_honest_3pc"] = Field("semi_honest_3pc", description="how parties compute")
+    variant: Literal["bytes", "rounds"] = Field(
+        "bytes", description="of the protocol: fewest bytes, or fewest rounds; the same at all three parties"
+    )
     executor: str = Field("", description="module:attribute in place of the protocol's own; for tests")
     step_timeout_s: float = Field(60.0, gt=0, le=3600, description="longest wait for a peer within a step")
     ray: RayOptions = Field(default_factory=lambda: RayOptions.model_validate({}))
