@@ -180,10 +180,7 @@ class Party:
                 case "forget":
                     return self._executor.forget(message)
                 case "run":
-                    if isinstance(self.channel, Delayed) and isinstance(
-                        link := message.header.get("link"), list
-                    ):
-                        self.channel.change(float(link[0]) / 2e3, float(link[1]) * 1e6 or None)
+                    self._relink(message.header.get("link"))
                     return self._in_step(self._executor.run, message)
             raise ConfigError(f"unknown command {str(command)[:32]!r}", remedy="use one version everywhere")
         except Exception as error:  # noqa: BLE001 - whatever fails becomes an answer
@@ -191,6 +188,12 @@ class Party:
                 trace = "".join(traceback.format_tb(error.__traceback__))
                 log.error("party %d: %s in %s\n%s", self.settings.me, type(error).__name__, command, trace)
             return Message(failure(error, debug=self.settings.debug))
+
+    def _relink(self, link: Any) -> None:
+        """Another emulated link, [rtt_ms, mbit], from this job on; of parties that emulate none it is no setting."""
+        if isinstance(link, list) and isinstance(self.channel, Delayed):
+            rtt_ms, mbit = (float(number) for number in link)
+            self.channel.change(rtt_ms / 2e3, mbit * 1e6 or None)
 
     def _in_step(self, work: Callable[[Message], Message], message: Message) -> Message:
         """What all three do together: a party that fails ends its channel, so that its peers stop at once."""

@@ -78,9 +78,11 @@ def start(channels: Sequence[Any] | None = None, timeout: float = 30.0) -> Parti
     return Parties(executors, channels)
 
 
-def loaded() -> Parties:
+def loaded(variant: str = "bytes") -> Parties:
     """Three parties that hold the small model."""
     parties = start()
+    for executor in parties.executors:
+        executor.variant = variant
     parties.load(small_model()[1])
     return parties
 
