@@ -49,7 +49,17 @@ def test_a_million_sentences_are_priced(load_script: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["batching", "compare", "gateway_batching", "predict", "privacy_cost", "recompute", "soak", "spu_encoder"]
+    "name",
+    [
+        "batching",
+        "compare",
+        "gateway_batching",
+        "predict",
+        "privacy_cost",
+        "recompute",
+        "soak",
+        "spu_encoder",
+    ],
 )
 def test_a_script_explains_itself(name: str) -> None:
     answer = subprocess.run(

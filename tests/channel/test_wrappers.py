@@ -45,6 +45,21 @@ def test_delay_is_the_latency(parties: Any, kind: str) -> None:
         assert counts["rounds"] == 3
 
 
+def test_another_link_from_now_on(parties: Any, kind: str) -> None:
+    channels = [Delayed(channel, 0.3) for channel in parties.make(kind)]
+
+    def run(channel: Delayed) -> float:
+        channel.change(0.0, None)
+        start = time.monotonic()
+        for step in range(4):
+            round_of(channel, step, 100)
+        took = time.monotonic() - start
+        channel.close()
+        return took
+
+    assert max(parties.together([lambda c=c: run(c) for c in channels])) < 0.6
+
+
 def test_delay_is_the_bandwidth(parties: Any, kind: str) -> None:
     """1 MB at 40 Mbit/s takes 0.2 s; frames of one pair follow one another, pairs do not share."""
     channels = [Delayed(channel, 0.0, 40e6) for channel in parties.make(kind)]
