@@ -8,6 +8,10 @@ back by half the round trip and enters its link after the frame before it. A lin
 schedule is measured (rounds and bytes as counted, seconds of the processor: `mpc-ray bench predict` does the same),
 then predicted and run on every link, the variants in turn. Predictions are for parties that share this machine's cores.
 
+With --processor time is reckoned instead of waited for: every frame says when it arrives, and a party's clock moves on
+by its own processor's seconds and by arrivals alone. That is a run of the whole protocol on machines of their own, and
+other work on this one does not matter.
+
 `starved`: the seconds of a measured run that its parties waited for a core which other programs had; where that is
 not near zero the machine was busy and the comparison says little. `error` is (predicted - measured) / measured; `gain`
 is what the fewest rounds save, predicted and measured, of medians.
@@ -44,7 +48,7 @@ def compare(args, note):
     """The JSON object: one entry for each link and variant, and each link's gain."""
     shape, links = shape_of(args.shape), links_of(args.links)
     variants = args.variants.split(",") if args.variants else VARIANTS[args.protocol]
-    cores = len(os.sched_getaffinity(0))
+    cores = None if args.emulate == "processor" else len(os.sched_getaffinity(0))
     work = workload(shape, args.seq, args.batch, args.weights, lambda what, part: None)
     sessions, jobs, schedules = {}, {}, {}
     load = os.getloadavg()[0]
@@ -52,7 +56,7 @@ def compare(args, note):
         for variant in variants:
             note(f"{variant}: starting, sharing the model")
             sessions[variant] = session = mpc_ray.Session(
-                launcher="processes", protocol=args.protocol, variant=variant, emulate=True
+                launcher="processes", protocol=args.protocol, variant=variant, emulate=args.emulate
             )
             jobs[variant] = EncoderJob(session, work)
             note(f"{variant}: measuring its schedule")
@@ -80,6 +84,7 @@ def compare(args, note):
         "batch": args.batch,
         "weights": work.weights,
         "protocol": args.protocol,
+        "emulate": args.emulate,
         "runs": args.runs,
         "rows": rows,
         "gain": gains(rows),
@@ -156,6 +161,9 @@ def main():
     parser.add_argument("--variants", help="such as bytes,rounds; default: all")
     parser.add_argument("--links", default=LINKS, help=f"MS or MS:MBIT, comma between; default {LINKS}")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--processor", dest="emulate", action="store_const", const="processor", default="clock"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args()
     found = compare(args, lambda text: print(text, file=sys.stderr, flush=True))

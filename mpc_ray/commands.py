@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from mpc_ray import errors
 from mpc_ray.channel import Channel, Link, Message
-from mpc_ray.channel.wrappers import Delayed
+from mpc_ray.channel.wrappers import Delayed, Reckoned
 from mpc_ray.errors import ChannelError, ConfigError, MpcError, PeerLost, Unavailable
 from mpc_ray.party_settings import PartySettings
 
@@ -126,7 +126,8 @@ class Party:
     def __init__(self, settings: PartySettings, channel: Channel) -> None:
         self.settings = settings
         if settings.emulate:
-            channel = Delayed(channel, settings.rtt_ms / 2e3, settings.mbit * 1e6 or None)
+            slow = Reckoned if settings.emulate == "processor" else Delayed
+            channel = slow(channel, settings.rtt_ms / 2e3, settings.mbit * 1e6 or None)
         self.channel = channel
         self.failed: BaseException | None = None
         make = executor_of(settings)
@@ -191,7 +192,7 @@ class Party:
 
     def _relink(self, link: Any) -> None:
         """Another emulated link, [rtt_ms, mbit], from this job on; of parties that emulate none it is no setting."""
-        if isinstance(link, list) and isinstance(self.channel, Delayed):
+        if isinstance(link, list) and isinstance(self.channel, Delayed | Reckoned):
             rtt_ms, mbit = (float(number) for number in link)
             self.channel.change(rtt_ms / 2e3, mbit * 1e6 or None)
 
@@ -202,6 +203,8 @@ class Party:
         except BaseException as error:
             self.fail(error)
             raise
+        if isinstance(self.channel, Reckoned):
+            answer.header["seconds"] = self.channel.seconds
         answer.header["worn"] = self.channel.worn()
         return answer
 

@@ -24,8 +24,9 @@ class PartySettings:
     hex): every pair compares them in HELLO. ``host`` empty means this node's own address. ``step_timeout_s``
     bounds each wait for a peer and must exceed the longest computation between two rounds. ``executor`` is
     ``module:attribute``; empty means the protocol's own. ``shadow`` lets the client ask for every layer's rows.
-    ``variant``: of the protocol; part of what HELLO compares. ``emulate``, for benchmarks: this party's links are made
-    as slow as ``rtt_ms`` and ``mbit`` (0: no limit) say, and as its client's jobs say after that.
+    ``variant``: of the protocol; part of what HELLO compares. ``emulate``, for benchmarks: this party's links are as
+    slow as ``rtt_ms`` and ``mbit`` (0: no limit) say, and as its client's jobs say after that: "clock" waits,
+    "processor" reckons (``channel.wrappers``).
     """
 
     me: int
@@ -43,7 +44,7 @@ class PartySettings:
     shadow: bool = False
     debug: bool = False
     variant: str = "bytes"
-    emulate: bool = False
+    emulate: str = ""
     rtt_ms: float = 0.0
     mbit: float = 0.0
 

@@ -48,7 +48,7 @@ class Session:
     ``progress(what, part)`` is called as work goes on. ``retry`` runs a job once more, on new parties with
     fresh randomness, when one was lost or timed out; a job whose check failed is never run again.
     ``job_timeout_s`` bounds one request to the parties. ``emulate``, for benchmarks: the links between the parties
-    are made as slow as ``rtt_ms`` and ``mbit`` of the settings say.
+    are as slow as ``rtt_ms`` and ``mbit`` of the settings say; "clock" or "processor", see ``PartySettings``.
 
     Raises DeviceError or PlacementError within seconds when what was asked for is not there.
     """
@@ -62,7 +62,7 @@ class Session:
         job_timeout_s: float = JOB_TIMEOUT_S,
         debug: bool = False,
         executor: str = "",
-        emulate: bool = False,
+        emulate: str = "",
         **settings: Any,
     ) -> None:
         self.config = _config(config, settings).chosen()

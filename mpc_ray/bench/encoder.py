@@ -150,7 +150,7 @@ def measure(
     """
     check_setup(config, runs)
     load = machine()["load"]
-    emulate = bool(config.rtt_ms or config.mbit)
+    emulate = "clock" if config.rtt_ms or config.mbit else ""
     config = config.chosen()
     # The session first: it may refuse the device.
     with Session(config=config, progress=progress, debug=debug, emulate=emulate) as session:
