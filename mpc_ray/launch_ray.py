@@ -38,6 +38,7 @@ from mpc_ray.scheduler import Placement, gpus_for_each, place
 
 NAMESPACE = "mpc-ray"
 OBJECT_STORE_BYTES = 78 << 20  # Ray's least is 75 MiB, and nothing of ours goes in
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": NAMESPACE}
 PREFLIGHT_S = 2.0
 PLACE_S = 15.0
 
@@ -246,14 +247,13 @@ def _connect(address: str | None, device: str, num_cpus: float) -> bool:
                 "this process is in another Ray cluster already", remedy="leave it, or drop ray_address"
             )
         return False
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": NAMESPACE}
     if address is not None:
         _preflight(address)
         import ray
 
         try:
             with _callers_sigterm():
-                ray.init(address=address, **quiet)
+                ray.init(address=address, **_QUIET)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ChannelError(
                 f"could not join the Ray cluster at {address}",
@@ -261,6 +261,13 @@ def _connect(address: str | None, device: str, num_cpus: float) -> bool:
             ) from error
         return False
     check_device(device)  # a cluster of this machine has what this machine has
+    # Bookkeeping: three must fit on two cores.
+    start_own(max(4, ceil(3 * num_cpus), os.cpu_count() or 1))
+    return True
+
+
+def start_own(cpus: int) -> None:
+    """Start a small closed Ray in this process: on this machine, with a token, quiet; gone when the process is."""
     home = _home()
     if "ray" not in sys.modules:  # Ray reads these when it is imported, never again
         token = str(home / "token")
@@ -270,15 +277,12 @@ def _connect(address: str | None, device: str, num_cpus: float) -> bool:
     with _callers_sigterm():
         ray.init(
             address="local",
-            num_cpus=max(
-                4, ceil(3 * num_cpus), os.cpu_count() or 1
-            ),  # bookkeeping: three must fit on two cores
+            num_cpus=cpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             _temp_dir=str(home / "ray"),
-            **quiet,
+            **_QUIET,
         )
-    return True
 
 
 @contextlib.contextmanager

@@ -20,9 +20,13 @@ Body = TypeVar("Body", bound=Callable[..., Any])
 
 @cache
 def _sources(folder: Path) -> str:
-    """What cached machine code is valid for: a loop has others of its folder inlined, which numba would not see."""
-    files = sorted([Path(__file__), *folder.glob("*.py")])
-    return ", ".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+    """What cached machine code is valid for: a loop has others inlined, of its folder and of `draws`, which numba would
+    not see."""
+    here = Path(__file__)
+    files = {here, here.with_name("draws.py")}
+    if folder != here.parent:  # the rest of this folder is no loop
+        files |= set(folder.glob("*.py"))
+    return ", ".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in sorted(files))
 
 
 def compiled(function: Body) -> Body:

@@ -26,7 +26,7 @@ MAY_IMPORT_RAY = (
     "mpc_ray.dispatch.actor",
     "mpc_ray.dispatch.router",
     "mpc_ray.ops.ray_schema",
-    "mpc_ray.planner.tune",
+    "mpc_ray.tune",
 )
 
 

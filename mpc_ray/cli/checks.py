@@ -262,7 +262,8 @@ def model(name: str) -> list[Check]:
     except ModelError as error:
         return [Check("model", "warn", error.cause, error.remedy)]
     c = bert.config
-    found = [Check("model", "ok", f"{name}: {c.layers} layers, {c.hidden} wide, {c.heads} heads")]
+    shape = f"{c.layers} layers, {c.hidden} wide, {c.heads} heads"
+    found = [Check("model", "ok", f"{name}: {shape}; weights secret unless --public-weights is given")]
     cache = default_cache()
     stored = [bert.folder / BESIDE] if bert.folder is not None and (bert.folder / BESIDE).exists() else []
     stored += sorted(cache.glob(f"{bert.digest}-*.json"))

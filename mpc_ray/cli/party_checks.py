@@ -66,7 +66,7 @@ def looked_at(path: Path) -> Iterator[Check]:
     except MpcError as error:
         yield Check("models", "fail", error.cause, error.remedy)
     else:
-        named = ", ".join(f"{m.name} ({m.bytes / 2**20:.0f} MiB)" for m in models)
+        named = ", ".join(f"{m.name} ({m.weights} weights, {m.bytes / 2**20:.0f} MiB)" for m in models)
         remedy = "" if models else "mpc-ray model import FILE --party FOLDER"
         yield Check("models", "ok" if models else "fail", named or "none in the store", remedy)
     yield _memory(config, models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mpc_ray.cli import plan_gap, plan_maxcut
+from mpc_ray.cli import plan_gap, plan_maxcut, plan_tune
 
 app = typer.Typer(
     help="Plan jobs over triples, and hold the planner's solvers against public instances.",
@@ -15,3 +15,4 @@ app = typer.Typer(
 # One line a command; each function says in its docstring what `--help` shows.
 app.command("maxcut")(plan_maxcut.maxcut)
 app.command("gap")(plan_gap.gap)
+app.command("tune")(plan_tune.tune)

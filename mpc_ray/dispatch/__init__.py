@@ -2,6 +2,8 @@
 
 dispatcher.py   the state, on arrival, on a tick, and when something breaks; no Ray
 measured.py     round trips, bandwidth and speeds as measured, and how far predictions were off
+kinds.py        kinds of jobs, and the first guess of what one costs
+seen.py         what a leader has seen of its runs; the forecast whose error is exported
 actor.py        the plan in one Ray actor
 router.py       Ray Serve's request router that asks it
 """

@@ -11,6 +11,7 @@ The planner has a deadline. What it has not reached by then is batch-aware earli
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from typing import Any
 from mpc_ray.dispatch.measured import Measured, Probe
 from mpc_ray.errors import ConfigError, InputError, PlacementError
 from mpc_ray.planner import ProblemError, Schedule, Workload, plan_jobs
-from mpc_ray.planner.jobs import Group, Job, Link, Measurement, Triple, Weights, predicted_s
+from mpc_ray.planner.jobs import Group, Job, Link, Measurement, Triple, Variant, Weights
 
 log = logging.getLogger("mpc_ray.dispatch")
 
@@ -29,8 +30,11 @@ TICK_S = 0.05
 REPAIR_S = 0.02
 REPAIR_MOVES = 5  # jobs besides the orphans
 SAID_S = 60.0
+MEASURED = "as measured"  # the variant of a group whose runs were counted
 TRIPLE = "mpc-ray/triple"  # the label that a triple's workers carry here, and a pinned job asks for
-SLOWER = 1.5  # a batch this many times slower than predicted makes the plan look again
+SLOWER = 1.5  # a batch that takes this many times what was predicted is late
+KINDS = 256  # groups that are remembered, besides those of jobs that are here
+NEWEST = 0.3  # weight of a run's rounds and bytes against all before it
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Dispatcher:
         planner: Callable[..., Schedule] = plan_jobs,
     ) -> None:
         self._groups = {group.name: group for group in groups}
+        self._given = frozenset(self._groups)
         self._links = tuple(links)
         self._weights = weights or Weights()
         self._batch, self._distinct_trust = batch, distinct_trust
@@ -75,7 +80,6 @@ class Dispatcher:
         self._counts = {"placed": 0, "moved": 0, "refused": 0, "plans": 0, "fallbacks": 0}
         self._refused: dict[str, str] = {}
         self._said = -SAID_S
-        self.version = 0
 
     # -- triples ---
 
@@ -84,12 +88,18 @@ class Dispatcher:
         workers = [replace(w, labels={**w.labels, TRIPLE: triple.name}) for w in triple.workers]
         with self._lock:
             self._triples[triple.name] = replace(triple, workers=(workers[0], workers[1], workers[2]))
-            self.version += 1
 
     def know(self, group: Group) -> None:
-        """A kind of jobs that may come from now on."""
+        """A kind of jobs that may come from now on. Clients choose names of kinds, so those that no job here is of are
+        forgotten when there are more than ``KINDS`` of them, the oldest first."""
         with self._lock:
-            self._groups.setdefault(group.name, group)
+            if group.name in self._groups:
+                return
+            self._groups[group.name] = group
+            if len(self._groups) > KINDS + len(self._given):
+                used = self._given | self._used() | {group.name}
+                for name in [name for name in self._groups if name not in used][: -KINDS // 2]:
+                    del self._groups[name]
 
     def leave(self, name: str) -> dict[str, str]:
         """A triple has gone. Its waiting jobs go elsewhere; which jobs moved, and where to.
@@ -163,13 +173,60 @@ class Dispatcher:
                 raise InputError(f"job {missing[0]} does not wait", remedy="let it arrive first")
             group = self._groups[self._waiting[names[0]].group]
             now = self._clock()
+            there = self._triples.get(triple)
             predicted = (
-                self._predicted(self._triples[triple], group, len(names)) if triple in self._triples else 0.0
+                0.0 if there is None else self._measured.predicted(there, self._links, group, len(names))
             )
             self._running[triple] = Running(group.name, names, now, now + predicted)
             for name in names:
                 self._waiting.pop(name)
                 self._placement.pop(name, None)
+
+    def computes(self, triple: str, jobs: Iterable[str], for_s: float) -> None:
+        """A triple with a queue of its own says what it computes, and since when: ``begin`` and ``end`` in one, for
+        jobs that the plan knows. How long runs took is told to ``ran``."""
+        with self._lock:
+            if triple not in self._triples:
+                return
+            run = self._running.get(triple)
+            names = [name for name in jobs if name in self._waiting]
+            if run is not None and not set(jobs) & set(run.jobs):
+                self.end(triple, done=False)
+                run = None
+            if run is not None or not names:
+                return
+            self.begin(triple, [n for n in names if self._waiting[n].group == self._waiting[names[0]].group])
+            begun = self._running[triple]
+            self._running[triple] = replace(
+                begun, began_s=begun.began_s - for_s, ends_s=max(self._clock(), begun.ends_s - for_s)
+            )
+
+    def ran(
+        self, triple: str, group: str, jobs: int, *, rounds: float, nbytes: float, took_s: float
+    ) -> float | None:
+        """A batch of ``jobs`` ran elsewhere than under ``begin`` and ``end``, and this is what was counted of it:
+        rounds, bytes of the party that sent most, seconds. The group costs that from now on.
+
+        Returns the seconds that the plan predicted; None where it does not know triple or group. InputError for
+        nonsense."""
+        for value, what in ((jobs, "jobs"), (took_s, "seconds")):
+            if not math.isfinite(value) or value <= 0:
+                raise InputError(f"a batch of {value} {what} was measured", remedy="measure again")
+        with self._lock:
+            there, known = self._triples.get(triple), self._groups.get(group)
+            if there is None or known is None:
+                return None
+            predicted = self._measured.predicted(there, self._links, known, jobs)
+            first = known.variants[0]
+            share = NEWEST if first.name == MEASURED else 1.0
+            counted = Variant(
+                MEASURED,
+                first.rounds + share * (rounds - first.rounds),
+                first.nbytes + share * (nbytes / jobs - first.nbytes),
+            )
+            known = self._groups[group] = replace(known, variants=(counted,))
+            self._measured.ran(Measurement(*self._measured.parts(there, self._links, known, jobs), took_s))
+            return predicted
 
     def end(self, triple: str, *, done: bool = True) -> None:
         """A triple has ended its batch. ``done`` False: it failed, and how long it took says nothing."""
@@ -180,7 +237,7 @@ class Dispatcher:
                 return
             took = self._clock() - run.began_s
             if took > 0:
-                parts = self._parts(there, self._groups[run.group], len(run.jobs))
+                parts = self._measured.parts(there, self._links, self._groups[run.group], len(run.jobs))
                 self._measured.ran(Measurement(*parts, took))
 
     def pin(self, job: str, triple: str) -> None:
@@ -216,20 +273,22 @@ class Dispatcher:
         """Counts, what waits and runs, and how far predictions were off, as plain data."""
         with self._lock:
             return {
-                "version": self.version,
                 "triples": sorted(self._triples),
+                "kinds": sorted(self._groups),
                 "waiting": len(self._waiting),
                 "running": {name: list(run.jobs) for name, run in sorted(self._running.items())},
+                "late": self.late(),
                 "prediction_error": self._measured.error,
                 **self._counts,
             }
 
-    def plan(self) -> tuple[int, dict[str, str]]:
-        """(version, triple of each waiting job): what a router may keep for a moment."""
-        with self._lock:
-            return self.version, dict(self._placement)
-
     # -- inside the lock ---
+
+    def _used(self) -> frozenset[str]:
+        """Groups of the jobs that are here."""
+        return frozenset(job.group for job in self._waiting.values()) | {
+            run.group for run in self._running.values()
+        }
 
     def _plan_anew(self, deadline_s: float, most_moves: int | None) -> dict[str, str]:
         """Plan all that waits, from the plan that stands. Jobs that fit nowhere leave the plan."""
@@ -251,8 +310,6 @@ class Dispatcher:
         moved = {name: place for name, place in after.items() if before.get(name, place) != place}
         self._counts["moved"] += len(moved)
         self._refused = dict(schedule.refused)
-        if after != before:
-            self.version += 1
         self._placement = after
         return moved
 
@@ -265,11 +322,12 @@ class Dispatcher:
             if run is not None and now > run.ends_s:  # late: as much again, so that others go elsewhere
                 free = now + (now - run.ends_s)
             triples.append(replace(self._measured.applied(triple), free_at_s=free))
+        wanted = {job.group for job in self._waiting.values()}
         return Workload(
             jobs=tuple(self._waiting.values()),
             triples=tuple(triples),
             links=self._links,
-            groups=tuple(self._groups.values()),
+            groups=tuple(group for name, group in self._groups.items() if name in wanted),
             weights=self._weights,
             batch=self._batch,
             now_s=now,
@@ -290,34 +348,3 @@ class Dispatcher:
         self._counts["refused"] += 1
         self._waiting.pop(job.name, None)
         return self._refused.get(job.name, "the planner gave no reason")
-
-    def _parts(self, triple: Triple, group: Group, n: int) -> tuple[float, float, float]:
-        """What a batch's time is made of, before calibration: rounds, work, bytes (s)."""
-        rtt, rate, bandwidth = self._pace(triple)
-        variant = min(group.variants, key=lambda v: v.rounds * rtt + n * v.nbytes / bandwidth)
-        return variant.rounds * rtt, n * group.work_s / rate, n * variant.nbytes / bandwidth
-
-    def _predicted(self, triple: Triple, group: Group, n: int) -> float:
-        rtt, rate, bandwidth = self._pace(triple)
-        return min(
-            predicted_s(group, v, n, rtt_s=rtt, rate=rate, bandwidth=bandwidth, c=self._measured.calibration)
-            for v in group.variants
-        )
-
-    def _pace(self, triple: Triple) -> tuple[float, float, float]:
-        """(round trip, slowest rate, slowest bandwidth) of a triple: as measured, else by its links."""
-        measured = self._measured.applied(triple)
-        regions = [worker.region for worker in triple.workers]
-        between = {frozenset((regions[i], regions[j])) for i, j in ((0, 1), (0, 2), (1, 2))}
-        links = [link for link in self._links if frozenset(link.between) in between]
-        rtt = (
-            measured.rtt_s
-            if measured.rtt_s is not None
-            else max((link.rtt_s for link in links), default=1e-4)
-        )
-        bandwidth = (
-            measured.bandwidth
-            if measured.bandwidth is not None
-            else min((link.bandwidth for link in links), default=1e9)
-        )
-        return rtt, min(worker.rate for worker in triple.workers), bandwidth

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mpc_ray.errors import InputError
-from mpc_ray.planner.jobs import Calibration, Measurement, Triple, fit
+from mpc_ray.planner.jobs import Calibration, Group, Link, Measurement, Triple, fit, predicted_s
 from mpc_ray.planner.jobs.cost import error_of
 
 KEPT = 200  # batches that the fit goes by: the newest
 LEAST = 20  # before that many have run, the model is taken as it is
 REFIT = 10
 NEWEST = 0.3  # weight of a new probe against all before it
+RTT_S, BANDWIDTH = 1e-4, 1e9  # between workers of whom nothing is said: one machine
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,32 @@ class Measured:
         if len(self._ran) >= LEAST and self._since_fit >= REFIT:
             self._since_fit = 0
             self.calibration = fit(tuple(self._ran)).calibration
+
+    def predicted(self, triple: Triple, links: Iterable[Link], group: Group, n: int) -> float:
+        """Seconds of a batch of n on the triple, by the model as it is calibrated now."""
+        rtt, rate, bandwidth = pace(self.applied(triple), links)
+        return min(
+            predicted_s(group, v, n, rtt_s=rtt, rate=rate, bandwidth=bandwidth, c=self.calibration)
+            for v in group.variants
+        )
+
+    def parts(
+        self, triple: Triple, links: Iterable[Link], group: Group, n: int
+    ) -> tuple[float, float, float]:
+        """What that time is made of, before calibration: rounds, work, bytes (s)."""
+        rtt, rate, bandwidth = pace(self.applied(triple), links)
+        variant = min(group.variants, key=lambda v: v.rounds * rtt + n * v.nbytes / bandwidth)
+        return variant.rounds * rtt, n * group.work_s / rate, n * variant.nbytes / bandwidth
+
+
+def pace(triple: Triple, links: Iterable[Link]) -> tuple[float, float, float]:
+    """(round trip, slowest rate, slowest bandwidth) of a triple: as measured, else by its links."""
+    regions = [worker.region for worker in triple.workers]
+    between = {frozenset((regions[i], regions[j])) for i, j in ((0, 1), (0, 2), (1, 2))}
+    joins = [link for link in links if frozenset(link.between) in between]
+    rtt, bandwidth = triple.rtt_s, triple.bandwidth
+    return (
+        max((link.rtt_s for link in joins), default=RTT_S) if rtt is None else rtt,
+        min(worker.rate for worker in triple.workers),
+        min((link.bandwidth for link in joins), default=BANDWIDTH) if bandwidth is None else bandwidth,
+    )

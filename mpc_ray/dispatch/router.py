@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,18 +25,16 @@ from ray.serve.request_router import (
 )
 
 from mpc_ray.dispatch.actor import plan_actor
-from mpc_ray.planner.jobs import Group, Job, Link, Triple, Variant, Worker
+from mpc_ray.dispatch.kinds import BANDWIDTH, RTT_S, group_of
+from mpc_ray.planner.jobs import Job, Link, Triple, Worker
+from mpc_ray.telemetry import metrics
 
 log = logging.getLogger("mpc_ray.dispatch")
 
 ANSWER_S = 0.1
 KEPT_S = 0.25
 SAID_S = 60.0
-# A batch's first guess, until batches were measured: MiniLM's, of which the ratios count (docs/benchmarks.md).
-ROUNDS = 137.0
-BYTES_A_TOKEN = 1.0e6
-WORK_S_A_TOKEN = 0.015
-RTT_S, BANDWIDTH = 1e-3, 1e8
+TELL_S = 1.0
 
 
 class PlanRouter(RequestRouter):
@@ -54,7 +53,9 @@ class PlanRouter(RequestRouter):
         self._set, self._batch = set_name, batch
         self._regions, self._trusts = regions, trusts
         self._plan: Any = None
-        self._places: dict[str, tuple[str, float]] = {}
+        self._places: OrderedDict[str, tuple[str, float]] = OrderedDict()  # the oldest first
+        self._measuring: dict[str, float] = {}  # when each replica's measurements were passed on
+        self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: dict[str, str] = {}  # Serve's id of a request, to the job's
         self._told: frozenset[str] = frozenset()
         self._said = -SAID_S
@@ -68,6 +69,7 @@ class PlanRouter(RequestRouter):
         if asked is None or len(candidate_replicas) < 2:
             return [candidate_replicas]
         by_name = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
+        self._pass_on(by_name)
         place = await self._place(asked, frozenset(by_name))
         if place not in by_name:
             return [candidate_replicas]
@@ -98,11 +100,13 @@ class PlanRouter(RequestRouter):
         now = time.monotonic()
         if kept is not None and now - kept[1] < KEPT_S:
             return kept[0]
+        while self._places and now - next(iter(self._places.values()))[1] >= KEPT_S:
+            self._places.popitem(last=False)  # requests that were cancelled are never routed
         actor = self._actor()
         if names != self._told:
             self._told = names
             actor.triples.remote([self._triple(name) for name in sorted(names)])
-        group = _group(model, tokens)
+        group = group_of(model, tokens)
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer: Mapping[str, Any] = await actor.arrive.remote(group, Job(job, group.name))
@@ -115,7 +119,28 @@ class PlanRouter(RequestRouter):
             self._fall_back(str(answer.get("error")))
             return ""
         self._places[job] = (place, now)
+        self._places.move_to_end(job)
         return place
+
+    def _pass_on(self, replicas: Mapping[str, RunningReplica]) -> None:
+        """Tell the plan what the leaders measured (Serve brings it along), each at most once in ``TELL_S``."""
+        now = time.monotonic()
+        self._measuring = {name: at for name, at in self._measuring.items() if name in replicas}
+        for name, replica in replicas.items():
+            told = replica.routing_stats
+            if not told or self._plan is None or now - self._measuring.get(name, -TELL_S) < TELL_S:
+                continue
+            self._measuring[name] = now
+            task = asyncio.get_running_loop().create_task(self._measured(name, told))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _measured(self, name: str, told: Mapping[str, Any]) -> None:
+        try:
+            for predicted, seconds in await self._plan.measured.remote(name, told):
+                metrics.foretold(predicted, seconds, set=self._set)
+        except RayError as error:
+            self._fall_back(type(error).__name__)
 
     def _actor(self) -> Any:
         if self._plan is None:
@@ -154,10 +179,3 @@ def _asked(pending: PendingRequest | None) -> tuple[str, str, int] | None:
     if not (isinstance(batch, int) and isinstance(length, int) and batch > 0 and length > 0):
         return None
     return name, model, length * min(batch, 1024)
-
-
-def _group(model: str, tokens: int) -> Group:
-    """Jobs of one model and about one size."""
-    size = 1 << (tokens - 1).bit_length()
-    variant = Variant("fewest bytes", ROUNDS, BYTES_A_TOKEN * size)
-    return Group(f"{model[:64]}/{size}", model[:64], WORK_S_A_TOKEN * size, (variant,))

@@ -43,6 +43,13 @@ class Limits(_Part):
     """What a gateway may ask of this party."""
 
     links: int = Field(64, ge=4, le=4096, description="connections of gateways")
+    gateway_links: int = Field(32, ge=4, le=4096, description="connections of one gateway")
+    gateway_slots: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="slots that one gateway may hold; 0: all but one for each other gateway of the directory",
+    )
     held_bytes: int = Field(1 << 30, ge=1 << 20, description="memory for jobs that wait for their run")
     envelope_bytes: int = Field(64 << 20, ge=1 << 16, description="largest envelope")
     receiving_bytes: int = Field(
@@ -67,9 +74,12 @@ class PartyConfig(_Part):
     threads: int = Field(1, ge=1, le=1024, description="compute threads of a slot")
     device: Literal["cpu", "cuda"] = Field("cpu", description="what a slot computes on")
     num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a slot")
-    protocol: Literal["semi_honest_3pc"] = Field("semi_honest_3pc", description="how parties compute")
+    protocol: Literal["semi_honest_3pc", "aby3", "malicious_3pc"] = Field(
+        "semi_honest_3pc", description="how parties compute"
+    )
     variant: Literal["bytes", "rounds"] = Field(
-        "bytes", description="of the protocol: fewest bytes, or fewest rounds; the same at all three parties"
+        "bytes",
+        description="of semi_honest_3pc: fewest bytes, or fewest rounds; the same at all three parties",
     )
     executor: str = Field("", description="module:attribute in place of the protocol's own; for tests")
     step_timeout_s: float = Field(60.0, gt=0, le=3600, description="longest wait for a peer within a step")

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mpc_ray.channel import Link, Message
+from mpc_ray.channel.descriptors import allow
 from mpc_ray.channel.hello import Answer, Direction, Kind
 from mpc_ray.channel.listener import Port
 from mpc_ray.channel.reception import Arrival, Reception
@@ -36,6 +37,8 @@ PAIR_S = 5.0
 OPEN_S = 60.0
 LONGEST_OPEN_S = 600.0
 MAX_PAIRS = 64
+PEERS_FILES = 512  # of both ports: handshakes, halves of links, peers' connections on their way to slots
+MAX_PAIRS_OF_ONE = 16
 ADMIT_S = 30.0
 MAX_JOBS = 1024
 SLACK_BYTES = 1 << 20
@@ -62,6 +65,7 @@ class Gateways:
         self._budget = Budget(limits.receiving_bytes)
         self._lock = threading.Lock()
         self._closed = False
+        allow(2 * limits.links + PEERS_FILES, "limits.links")
         who = f"gateways of party {standing.me}"
         try:
             self._port = Port(listen.host, listen.port, self._reception.receive, who)
@@ -125,6 +129,9 @@ class Gateways:
         if first is None or first[1] is direction or first[3] != gateway:
             if first is not None:
                 first[2].close()
+            theirs = [one for one, (*_, whose) in waiting.items() if whose == gateway]
+            for one in theirs[: max(0, len(theirs) + 1 - MAX_PAIRS_OF_ONE)]:
+                waiting.pop(one)[2].close()
             waiting[token] = (now, direction, stream, gateway)
             return
         self._begin({direction: stream, first[1]: first[2]}, gateway)
@@ -152,11 +159,16 @@ class Gateways:
             admit=lambda nbytes: self._admit(nbytes, taken),
         )
         with self._lock:
-            full = len(self._links) >= self._limits.links
-            if not full:
+            theirs, most = sum(one == gateway for one in self._links.values()), self._limits
+            full = ""
+            if theirs >= most.gateway_links:
+                full = f"it has {theirs} links already (limits.gateway_links)"
+            elif len(self._links) >= most.links:
+                full = f"gateways have {most.links} links already (limits.links)"
+            else:
                 self._links[link] = gateway
         if full:
-            log.warning("%s has more than %d links", gateway, self._limits.links)
+            log.warning("%s was turned away: %s", gateway, full)
             link.close()
             return
         threading.Thread(target=self._serve, args=(link, gateway, taken), name="gateway", daemon=True).start()

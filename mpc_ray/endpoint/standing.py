@@ -48,6 +48,12 @@ class Standing:
         """What a peer's certificate must carry besides its name: parties of other sets have the same names."""
         return {record.name: record.uri(self.federation) for record in self.records}
 
+    @property
+    def gateways(self) -> frozenset[str]:
+        """``gateway/NAME`` of all that the directory has."""
+        entries = self.directory.entries
+        return frozenset(e.record.place for e in entries if isinstance(e.record, GatewayRecord))
+
     def gateway(self, certificate: bytes) -> str:
         """Which gateway (``gateway/NAME``) a certificate (DER) is of. ``CertificateError`` if of none."""
         entry = self.directory.recognise(certificate)

@@ -30,13 +30,15 @@ SUFFIX = ".model"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model of a store. ``digest``: of its public record, hex; ``bytes``: of its file."""
+    """One model of a store. ``digest``: of its public record, hex; ``bytes``: of its file; ``weights``: "secret" or
+    "public"."""
 
     name: str
     digest: str
     lengths: tuple[int, ...]
     hidden: int
     bytes: int
+    weights: str
 
 
 class ModelStore:
@@ -108,7 +110,7 @@ class ModelStore:
             said, head = self._head(file, name)
             self._provider().unwrap(head.wrapped, head.context)
             size = os.fstat(file.fileno()).st_size
-        return ModelInfo(said.name, said.digest, said.lengths, said.hidden, size)
+        return ModelInfo(said.name, said.digest, said.lengths, said.hidden, size, said.weights)
 
     def message(self, name: str) -> Message:
         """The load message, without a job. Memory: all of the share, the caller's to let go of as soon as it is sent.

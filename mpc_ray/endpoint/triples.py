@@ -24,7 +24,7 @@ from mpc_ray.endpoint.models import Models
 from mpc_ray.endpoint.said import code_of, coded
 from mpc_ray.endpoint.slots import Slot, Slots
 from mpc_ray.endpoint.standing import Standing
-from mpc_ray.errors import ChannelError, InputError, ModelError, MpcError, PeerLost
+from mpc_ray.errors import ChannelError, InputError, ModelError, MpcError, PeerLost, Unavailable
 from mpc_ray.parcels import answers, join
 from mpc_ray.party_settings import PartySettings
 from mpc_ray.telemetry import metrics, traces
@@ -33,6 +33,7 @@ from mpc_ray.trust.canonical import bind
 log = logging.getLogger("mpc_ray.endpoint.triples")
 
 LOAD_S = 300.0
+MEET_S = 60.0  # slots are warm: peers that were told to open the triple too are there within seconds
 CLOSE_S = 5.0
 
 
@@ -74,21 +75,20 @@ class Triples:
     ) -> None:
         """Be part of a triple: a slot meets the peers' slots, agrees on seeds and loads ``models``.
 
-        Raises what stands in the way: Unavailable without a free slot, ModelError, PeerLost, HelloMismatch ….
+        The peers must be there within ``MEET_S``, so that a gateway that asks one party alone holds no slot for long.
+        Raises what stands in the way: Unavailable without a free slot or where the gateway has its share of them,
+        ModelError, PeerLost, HelloMismatch ….
         """
         began = time.monotonic()
         end = began + timeout_s
         for model in models:
             self._models.find(model)
-        triple = Triple(name, self._slots.take(name), owner, gateway)
-        with self._lock:
-            triple.aborted = owner in self._ended
-            self._triples[name] = triple
+        triple = self._begun(name, owner, gateway)
         try:
             if triple.aborted:
                 raise _aborted()
             with traces.span("open", parent, set=self._set, party=self._me, triple=triple.id):
-                self._meet(triple, timeout_s)
+                self._meet(triple, min(timeout_s, MEET_S))
                 for model in sorted(set(models)):  # all three in the same order, each once
                     self._load(triple, model, max(1.0, min(LOAD_S, end - time.monotonic())))
         except Exception as error:  # noqa: BLE001 - raised anew
@@ -181,6 +181,27 @@ class Triples:
             for name, triple in list(self._triples.items()):
                 if triple.slot.name == slot and not triple.busy:
                     del self._triples[name]
+
+    def _begun(self, name: bytes, owner: object, gateway: str) -> Triple:
+        """A triple with a slot, if its gateway may hold one more."""
+        others = len(self._standing().gateways - {gateway})
+        most = self._config.limits.gateway_slots or max(1, self._config.slots - others)
+        with self._lock:
+            slot = self._slots.take(name)
+            if sum(triple.gateway == gateway for triple in self._triples.values()) >= most:
+                self._slots.give_back(slot)
+                raise coded(
+                    Unavailable(
+                        f"{gateway} holds {most} of this party's slots already, its share of them",
+                        remedy="close a triple, or ask the party for more slots or a larger limits.gateway_slots",
+                        retry_after_s=2.0,
+                    ),
+                    "no_slot",
+                )
+            triple = Triple(name, slot, owner, gateway)
+            triple.aborted = owner in self._ended
+            self._triples[name] = triple
+        return triple
 
     def _meet(self, triple: Triple, timeout_s: float) -> None:
         standing, config = self._standing(), self._config

@@ -38,7 +38,8 @@ class Spline:
     mean_error: float
     flags: torch.Tensor | None = None
     _prepared: list[PreparedTables] = field(default_factory=list, compare=False, repr=False)
-    _coarser: dict[int, tuple[Spline, PreparedTables]] = field(
+    _elsewhere: dict[torch.device, PreparedTables] = field(default_factory=dict, compare=False, repr=False)
+    _coarser: dict[tuple[int, torch.device], tuple[Spline, PreparedTables]] = field(
         default_factory=dict, compare=False, repr=False
     )
 
@@ -57,19 +58,28 @@ class Spline:
             self._prepared.append(prepared)
         return self._prepared[0]
 
-    def coarser(self, bits: int) -> tuple[Spline, PreparedTables]:
+    def prepared_on(self, place: torch.device) -> PreparedTables:
+        """``prepared`` on a device, made once for each."""
+        if place.type == "cpu":
+            return self.prepared
+        if place not in self._elsewhere:
+            self._elsewhere[place] = prepare(self.prepared.tables.to(place))
+        return self._elsewhere[place]
+
+    def coarser(self, bits: int, place: torch.device) -> tuple[Spline, PreparedTables]:
         """The same function at a scale smaller by ``bits``, half of them taken from the position; and this spline's
-        tables, its flags and the other's as one set, for one look-up. Made once.
+        tables, its flags and the other's as one set on a device, for one look-up. Made once.
 
         Integers from integers, so it is the same at all parties that hold the same spline. No flags.
         """
-        if bits not in self._coarser:
+        if (bits, place) not in self._coarser:
             fraction = max(1, self.fraction - bits // 2)
             less = self.fraction - fraction
             tables = torch.stack([_shifted(table, bits - k * less) for k, table in enumerate(self.tables)])
             other = Spline(self.window, tables, fraction, self.scale - bits, self.max_error, self.mean_error)
-            self._coarser[bits] = other, prepare(torch.cat([self.prepared.tables, tables]))
-        return self._coarser[bits]
+            joint = torch.cat([self.prepared.tables, tables]).to(place)
+            self._coarser[bits, place] = other, prepare(joint)
+        return self._coarser[bits, place]
 
 
 def fit(

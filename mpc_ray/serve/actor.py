@@ -34,7 +34,7 @@ CALLS = 10_000  # at once: those that wait for another's turn are among them
 KNOWN_S = 2.0  # how long a replica remembers a key: a revoked one is refused so much later
 KNOWN = 4096
 REPORT_S = 0.05
-UNREPORTED = 10_000  # requests; more than that without an actor, and nothing is let pass
+UNREPORTED = 20_000  # requests and their tokens; more than that without an actor, and nothing is let pass
 
 
 class StateActor:
@@ -53,13 +53,15 @@ class StateActor:
     async def finish(self, ask: Ask, answer: bytes | None) -> None | Failed:
         return await _told(self._state.finish(ask, answer))
 
-    async def report(self, uses: Sequence[tuple[ApiKey, int]]) -> Mapping[str, Failed]:
-        """Count requests that passed, each a key and its tokens; why which keys are to be refused now."""
+    async def report(self, uses: Sequence[tuple[ApiKey, int | None]]) -> Mapping[str, Failed]:
+        """Count what passed: a key and its tokens, or None for a request; why which keys are to be refused now."""
         refused: dict[str, Failed] = {}
         for key, tokens in uses:
             try:
-                self._state.rates.request(key)
-                self._state.rates.tokens(key, tokens)
+                if tokens is None:
+                    self._state.rates.request(key)
+                else:
+                    self._state.rates.tokens(key, tokens)
             except MpcError as error:
                 refused[key.id] = failed(error)
         return refused
@@ -79,7 +81,7 @@ class ActorState:
         self._skew_ms = skew_ms
         self._known: OrderedDict[Claim, tuple[ApiKey, float]] = OrderedDict()
         self._replays = Replays(now_ms)
-        self._unreported: list[tuple[ApiKey, int]] = []
+        self._unreported: list[tuple[ApiKey, int | None]] = []
         self._refused: dict[str, tuple[float, Failed]] = {}
         self._reporting: asyncio.Task[None] | None = None
 
@@ -94,6 +96,10 @@ class ActorState:
             if len(self._known) > KNOWN:
                 self._known.popitem(last=False)
         return key
+
+    async def request(self, key: ApiKey) -> None:
+        self._refuse(key)
+        self._later(key, None)
 
     async def admit(self, ask: Ask) -> bytes | None:
         if not ask.idempotency:
@@ -114,16 +120,28 @@ class ActorState:
 
     def _let_pass(self, ask: Ask) -> None:
         """Count here, report later. Raises as ``State.admit``."""
-        until, failure = self._refused.get(ask.key.id, (0.0, None))
+        self._refuse(ask.key)
+        check_size(ask)
+        self._replays.accept(ask.job, ask.expires_ms + self._skew_ms)
+        try:
+            self._later(ask.key, ask.tokens)
+        except Unavailable:
+            self._replays.forget(ask.job)
+            raise
+
+    def _refuse(self, key: ApiKey) -> None:
+        """Raise what the actor said of a key that sent too much, for as long as it said."""
+        until, failure = self._refused.get(key.id, (0.0, None))
         if failure is not None and time.monotonic() < until:
             raise error_of(failure)
-        check_size(ask)
+
+    def _later(self, key: ApiKey, tokens: int | None) -> None:
+        """Report a request, or tokens, within ``REPORT_S``."""
         if len(self._unreported) >= UNREPORTED:
             raise Unavailable(
                 "the gateway's state does not answer", remedy="send the request again", retry_after_s=2.0
             )
-        self._replays.accept(ask.job, ask.expires_ms + self._skew_ms)
-        self._unreported.append((ask.key, ask.tokens))
+        self._unreported.append((key, tokens))
         if self._reporting is None or self._reporting.done():
             self._reporting = asyncio.create_task(self._report(), name="report")
 
@@ -134,7 +152,7 @@ class ActorState:
             try:
                 refused: Mapping[str, Failed] = await self._actor.report.remote(uses)
             except RayError:
-                log.warning("the gateway's state did not take a report of %d requests", len(uses))
+                log.warning("the gateway's state did not take a report of %d uses", len(uses))
                 self._unreported[:0] = uses
                 continue
             now = time.monotonic()

@@ -6,16 +6,15 @@ import asyncio
 
 from starlette.requests import Request
 
+from mpc_ray.serve.bodies import CLOSE, Room
 from mpc_ray.serve.problems import ProblemError
 
-CLOSE = {"Connection": "close"}  # what is left unread must not be taken for the next request
 
-
-async def read_json(request: Request, limit: int, seconds: float) -> bytes:
-    """The body of a JSON request, of at most ``limit`` bytes, there within ``seconds``.
+async def read_json(request: Request, limit: int, seconds: float, room: Room) -> bytes:
+    """The body of a JSON request, of at most ``limit`` bytes, there within ``seconds``, taken from ``room``.
 
     Raises ProblemError: ``media_type``, ``too_large`` (as soon as more than the limit was announced or has come),
-    ``slow_body``. Memory: at most twice the limit.
+    ``slow_body``; NoRoom. Memory: at most twice the limit.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ProblemError(
@@ -36,12 +35,15 @@ async def read_json(request: Request, limit: int, seconds: float) -> bytes:
     announced = request.headers.get("content-length", "")
     if len(announced) >= 20 or (announced.isdecimal() and int(announced) > limit):
         raise _too_large(limit)
+    if announced.isdecimal():
+        room.announced(int(announced))
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 if len(body) + len(chunk) > limit:
                     raise _too_large(limit)
+                room.take(len(chunk))
                 body += chunk
     except TimeoutError:
         raise ProblemError(

@@ -66,6 +66,12 @@ class Limits(_Part):
     body_bytes: int = Field(
         default=32 << 20, ge=1024, le=1 << 30, description="largest request body, chunked or not"
     )
+    bodies_bytes: int = Field(
+        default=256 << 20,
+        ge=1024,
+        le=1 << 34,
+        description="memory for the bodies of all requests under way; more are answered 429",
+    )
     header_bytes: int = Field(
         default=16 << 10, ge=1024, le=1 << 20, description="largest request line with headers"
     )
@@ -96,6 +102,8 @@ class Limits(_Part):
     def _check(self) -> Limits:
         if self.timeout_s > self.max_timeout_s:
             raise ValueError("timeout_s is above max_timeout_s")
+        if self.body_bytes > self.bodies_bytes:
+            raise ValueError("body_bytes is above bodies_bytes")
         return self
 
 

@@ -38,6 +38,7 @@ HEADROOM = 8  # in a leader whose queue is full, for jobs that it refuses itself
 WAIT_S = 0.5
 TOKENS = 64  # of a job, about, where jobs that run together are counted
 PLAN_ROUTER = "mpc_ray.dispatch.router.PlanRouter"
+MEASURED_S = 1.0
 UNREADY_S = 60.0  # a leader that finds no triple for so long is replaced: it mends itself within seconds
 
 
@@ -94,6 +95,11 @@ class Triple:
         except Exception as error:  # noqa: BLE001 - a failure is an answer
             return failed(error)
 
+    async def record_routing_stats(self) -> Mapping[str, Any]:
+        """Serve asks, and brings it to the routers: what the plan goes by."""
+        found = getattr(self._leader, "measured", None)
+        return found() if found is not None else {}
+
     async def check_health(self) -> None:
         """Serve asks; an error replaces this replica."""
         now = asyncio.get_running_loop().time()
@@ -148,7 +154,9 @@ def triple(config: GatewayConfig, one: SetSettings, leader: str = LEADER) -> App
         }
     if one.max_triples > 1:  # with one there is nothing to choose
         scale["request_router_config"] = RequestRouterConfig(
-            request_router_class=PLAN_ROUTER, request_router_kwargs=_places(config, one.name)
+            request_router_class=PLAN_ROUTER,
+            request_router_kwargs=_places(config, one.name),
+            request_routing_stats_period_s=MEASURED_S,
         )
     deployment: Any = Triple  # what the decorator makes of it
     bound: Application = deployment.options(

@@ -14,10 +14,12 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from mpc_ray.channel.descriptors import allow
 from mpc_ray.errors import ConfigError
 from mpc_ray.in_thread import in_thread
 from mpc_ray.serve.app import Gateway, create_app
 from mpc_ray.serve.config import GatewayConfig
+from mpc_ray.serve.door import HANDSHAKES, Door, listening
 from mpc_ray.serve.http import BoundedProtocol
 from mpc_ray.serve.interface import Triples
 from mpc_ray.serve.leaders import leaders
@@ -75,24 +77,18 @@ class Server(uvicorn.Server):
             return BoundedProtocol(self.config, self.server_state, state, limits)
 
         host, port = self._settings.host, self._settings.port
+        allow(limits.connections + HANDSHAKES, "limits.connections")
         try:
-            server = await asyncio.get_running_loop().create_server(
-                protocol,
-                host,
-                port,
-                ssl=self._tls,
-                backlog=self.config.backlog,
-                ssl_handshake_timeout=limits.header_s,
-                ssl_shutdown_timeout=LINGER_S,
-            )
+            sockets = listening(host, port, self.config.backlog)
         except OSError as error:
             await self.lifespan.shutdown()
             raise ConfigError(
                 f"the gateway cannot listen on {host}:{port}: {error.strerror}",
                 remedy="choose another host or port",
             ) from None
-        self.servers = [server]
-        self.url = f"https://{f'[{host}]' if ':' in host else host}:{server.sockets[0].getsockname()[1]}"
+        door = Door(sockets, protocol, self._tls, handshake_s=limits.header_s, linger_s=LINGER_S)
+        self.servers = [door]  # type: ignore[list-item]  # it is what uvicorn uses of a server
+        self.url = f"https://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
         self.started = True
         self._started_at(self.url)
 

@@ -16,7 +16,8 @@ from starlette.responses import Response
 
 from mpc_ray.errors import AuthorisationError, DeadlineExceeded, MpcError, Overloaded, Unavailable
 from mpc_ray.serve.apikeys import ApiKey, Claim
-from mpc_ray.serve.body import CLOSE, read_json
+from mpc_ray.serve.bodies import CLOSE, Bodies, Room
+from mpc_ray.serve.body import read_json
 from mpc_ray.serve.check import Checks, new_turn
 from mpc_ray.serve.config import Limits
 from mpc_ray.serve.interface import Answers, Job, Triples
@@ -47,6 +48,14 @@ class Wish:
 
 
 @dataclass
+class Place:
+    """What one request has here: ``room`` for its body, and a task that goes on when its caller has left."""
+
+    room: Room | None = None
+    keep: asyncio.Task[Response] | None = None
+
+
+@dataclass
 class Inference:
     """Computes requests. One for each application; for one event loop."""
 
@@ -55,46 +64,73 @@ class Inference:
     checks: Checks
     limits: Limits
     under_way: int = 0
+    bodies: Bodies = field(init=False)
     _tasks: set[asyncio.Task[Response]] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.bodies = Bodies(self.limits.bodies_bytes, self.limits.body_bytes)
+
     async def __call__(self, request: Request) -> Response:
-        """Answer one request. Raises MpcErrors; cancelling it cancels the job, unless it is idempotent."""
-        async with self._room() as keep:
+        """Answer one request. Raises MpcErrors; cancelling it cancels the job, unless it is idempotent.
+
+        Whatever the headers tell is settled before the body is read: who asks, and whether they may send more.
+        """
+        async with self._place() as place:
             wish = wished(request, self.limits)
             key = await authenticate(request, self.state)
-            body = await read_json(request, self.limits.body_bytes, min(self.limits.body_s, wish.left))
-            task = asyncio.create_task(self._compute(body, key, wish), name="infer")
+            await self._counted(key)
+            place.room = self.bodies.room(key.id)
+            task = asyncio.create_task(self._compute(await self._read(request, wish, place.room), key, wish))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            return await self._watched(request, task, keep, wait=bool(wish.idempotency))
+            return await self._watched(request, task, place, wait=bool(wish.idempotency))
 
     async def drained(self) -> None:
         """Wait for what is under way, without a caller too. Bounded by the latest deadline."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
+    async def _counted(self, key: ApiKey) -> None:
+        """Count a request of ``key``. A refusal closes the connection: its body is never read."""
+        try:
+            await self.state.request(key)
+        except MpcError as error:
+            said = problem_of(error)
+            headers = {**said.headers, **CLOSE}
+            raise ProblemError(
+                said.status, said.code, said.cause, remedy=said.remedy, headers=headers, extra=said.extra
+            ) from None
+
+    async def _read(self, request: Request, wish: Wish, room: Room) -> bytes:
+        seconds = min(self.limits.body_s, wish.left)
+        return await read_json(request, self.limits.body_bytes, seconds, room)
+
     @asynccontextmanager
-    async def _room(self) -> AsyncIterator[list[asyncio.Task[Response]]]:
-        """A place among those that are computed at once. It is kept until a task in the list is done."""
+    async def _place(self) -> AsyncIterator[Place]:
+        """A place among those that are computed at once, kept until the task that it keeps, if any, is done."""
         if self.under_way >= self.limits.concurrent:
             raise Busy(self.limits.concurrent)
         self.under_way += 1
-        keep: list[asyncio.Task[Response]] = []
+        place = Place()
 
         def leave(_: object = None) -> None:
             self.under_way -= 1
+            if place.room is not None:
+                place.room.give_back()
 
         try:
-            yield keep
+            yield place
         finally:
-            running = [task for task in keep if not task.done()]
-            running[0].add_done_callback(leave) if running else leave()
+            if place.keep is not None and not place.keep.done():
+                place.keep.add_done_callback(leave)
+            else:
+                leave()
 
     async def _watched(
         self,
         request: Request,
         task: asyncio.Task[Response],
-        keep: list[asyncio.Task[Response]],
+        place: Place,
         *,
         wait: bool,
     ) -> Response:
@@ -109,7 +145,7 @@ class Inference:
             gone.cancel()
             if not task.done():
                 if wait:
-                    keep.append(task)
+                    place.keep = task
                     task.add_done_callback(_seen)
                 else:
                     task.cancel()
@@ -118,6 +154,7 @@ class Inference:
     async def _compute(self, body: bytes, key: ApiKey, wish: Wish) -> Response:
         job, a = self.checks.job(body, key, wish.left)
         digest = hashlib.sha256(body).digest() if wish.idempotency else b""
+        del body  # the job has its envelopes, decoded
         ask = Ask(
             key, a.job, a.expires_ms, a.batch * a.length, new_turn(), wish.left, wish.idempotency, digest
         )

@@ -37,7 +37,10 @@ class Rates:
         self._tokens = FixedWindowRateLimiter(storage)
 
     def request(self, key: ApiKey) -> None:
-        """Count one request. Raises RateExceeded, with the seconds until the next is allowed."""
+        """Count one request, whatever becomes of it.
+
+        Raises RateExceeded, with the seconds until the next is allowed; QuotaExceeded if no token is left today.
+        """
         item = RateLimitItemPerMinute(key.per_minute)
         if not self._requests.hit(item, key.id):
             wait = self._requests.get_window_stats(item, key.id).reset_time - time.time()
@@ -46,6 +49,10 @@ class Rates:
                 remedy="slow down, or ask the gateway's operator for a higher rate",
                 retry_after_s=max(1.0, float(ceil(wait))),
             )
+        if key.tokens_per_day:
+            day = RateLimitItemPerDay(key.tokens_per_day)
+            if not self._tokens.test(day, key.id):
+                raise self._used_up(key, day)
 
     def tokens(self, key: ApiKey, count: int) -> None:
         """Count ``count`` tokens, padding included. Raises QuotaExceeded, and counts nothing then."""
@@ -53,9 +60,12 @@ class Rates:
             return
         item = RateLimitItemPerDay(key.tokens_per_day)
         if not self._tokens.hit(item, key.id, cost=count):
-            wait = self._tokens.get_window_stats(item, key.id).reset_time - time.time()
-            raise QuotaExceeded(
-                f"this API key may send {key.tokens_per_day:,} tokens a day, padding included",
-                remedy="wait until tomorrow, or ask the gateway's operator for a larger quota",
-                retry_after_s=max(1.0, float(ceil(wait))),
-            )
+            raise self._used_up(key, item)
+
+    def _used_up(self, key: ApiKey, item: RateLimitItemPerDay) -> QuotaExceeded:
+        wait = self._tokens.get_window_stats(item, key.id).reset_time - time.time()
+        return QuotaExceeded(
+            f"this API key may send {key.tokens_per_day:,} tokens a day, padding included",
+            remedy="wait until tomorrow, or ask the gateway's operator for a larger quota",
+            retry_after_s=max(1.0, float(ceil(wait))),
+        )

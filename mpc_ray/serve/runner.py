@@ -1,8 +1,8 @@
 """What a set's leader does with its triples: opens them, runs batches on them one after another, replaces them.
 
 A triple that fails is closed and a fresh one is opened with fresh seeds; the batch that was lost with it runs once
-more there if that is allowed (``one_triple``). Jobs wait for that for ``patience_s``, then their callers are told to
-come again.
+more if that is allowed (``one_triple``), on the first triple that is free: another that is open, or else the fresh one.
+Where none is open jobs wait for ``patience_s``, then their callers are told to come again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+from mpc_ray.dispatch.seen import Seen
 from mpc_ray.errors import MpcError
 from mpc_ray.serve.batching import Batcher, Waiting
 from mpc_ray.serve.fleet import Fleet
@@ -37,6 +38,7 @@ class Runner:
         self.why = "no triple has been opened yet"
         self.counts = dict.fromkeys(("jobs", "batches", "aborts", "reruns", "rounds", "bytes_sent"), 0)
         self.running: set[str] = set()
+        self.seen = Seen()
         self.open: dict[str, OneTriple] = {}
         self.tried = asyncio.Event()
         self._fleet = fleet
@@ -45,6 +47,7 @@ class Runner:
         self._settings = settings
         self._renewing = 0  # triples that ended without having failed, and are replaced now
         self._interrupted: list[Batch] = []  # lost with their triple, to be run once more
+        self._interruption = asyncio.Event()  # whether there are any
         self._patience: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
         fleet.on_lost = self.party_lost
@@ -115,33 +118,41 @@ class Runner:
 
     async def _use(self, triple: OneTriple) -> bool:
         """Run batches until the triple fails or should be replaced. Returns whether it ended well."""
-        while self._interrupted:
-            whole = self._interrupted.pop(0)
-            self.running.difference_update(waiting.item.job for waiting in whole)
-            batch = [waiting for waiting in whole if not waiting.done.done()]
-            self._forget(waiting for waiting in whole if waiting.done.done())
-            if not batch:
-                self._batcher.finished(whole, 0.0)
-            elif not await self._run(triple, batch, 1):
-                return False
         while not triple.over.is_set():
-            batch = await self._next(triple)
-            if batch and not await self._run(triple, batch, 0):
+            if self._interrupted:
+                batch, attempt = self._resumed(), 1
+            else:
+                batch, attempt = await self._next(triple), 0
+            if batch and not await self._run(triple, batch, attempt):
                 return False
         return not triple.lost
 
+    def _resumed(self) -> Batch:
+        """The oldest interrupted batch, without those whose caller has gone; empty if all have."""
+        whole = self._interrupted.pop(0)
+        if not self._interrupted:
+            self._interruption.clear()
+        self.running.difference_update(waiting.item.job for waiting in whole)
+        batch = [waiting for waiting in whole if not waiting.done.done()]
+        self._forget(waiting for waiting in whole if waiting.done.done())
+        if not batch:
+            self._batcher.finished(whole, 0.0)
+        return batch
+
     async def _next(self, triple: OneTriple) -> Batch:
-        """The next batch; empty when the triple is over before there is one."""
+        """The next batch; empty when the triple is over, or a batch was interrupted, before there is one."""
         taking = asyncio.ensure_future(self._batcher.take())
         ending = asyncio.ensure_future(triple.over.wait())
+        resuming = asyncio.ensure_future(self._interruption.wait())
         try:
-            await asyncio.wait({taking, ending}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({taking, ending, resuming}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             if taking.done():
                 self._fail(taking.result(), unavailable("the gateway stopped before the job was run"))
             raise
         finally:
             ending.cancel()
+            resuming.cancel()
             taking.cancel()  # takes nothing, and is without effect where it is done
         return taking.result() if taking.done() else []
 
@@ -151,6 +162,7 @@ class Runner:
         began = loop.time()
         jobs = [waiting.item.job for waiting in batch]
         self.running.update(jobs)
+        self.seen.begins(jobs)
         metrics.queue(self._batcher.waiting, set=self._set)
         again = False
         try:
@@ -175,6 +187,7 @@ class Runner:
                 triple.over.set()
             return True
         finally:
+            self.seen.ends(jobs)
             if not again:
                 self.running.difference_update(jobs)
 
@@ -198,15 +211,25 @@ class Runner:
         self.counts["bytes_sent"] += ran.bytes_sent
         kind = batch[0].item
         metrics.stage("run", seconds, set=self._set)
+        rows = sum(waiting.tokens for waiting in batch) // kind.length
         metrics.ran(
             set=self._set,
             rounds=ran.rounds,
             bytes_sent=ran.bytes_sent,
             jobs=len(batch),
-            rows=sum(waiting.tokens for waiting in batch) // kind.length,
+            rows=rows,
             length=kind.length,
             seconds=seconds,
             model=kind.model,
+        )
+        self.seen.add(  # after the forecast that it would have changed
+            model=kind.model,
+            length=kind.length,
+            rows=rows,
+            jobs=len(batch),
+            rounds=ran.rounds,
+            nbytes=ran.bytes_sent,
+            seconds=seconds,
         )
 
     def _failed(self, failed: RunFailed, batch: Batch, again: bool) -> None:
@@ -217,6 +240,7 @@ class Runner:
         if again:
             self.counts["reruns"] += 1
             self._interrupted.append(batch)
+            self._interruption.set()
         else:
             self._fail(batch, failed.error)
 
@@ -245,6 +269,7 @@ class Runner:
             self.running.difference_update(one.item.job for one in batch)
             self._fail(batch, error)
             waiting += len(batch)
+        self._interruption.clear()
         if waiting:
             log.warning("set %s: %d jobs were given up: %s", self._set, waiting, error.cause)
 

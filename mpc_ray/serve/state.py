@@ -47,10 +47,14 @@ class State(Protocol):
         """The valid API key that is claimed, or None."""
         ...
 
-    async def admit(self, ask: Ask) -> bytes | None:
-        """Count the request; None: compute it and ``finish`` its turn; bytes: the answer stored for it.
+    async def request(self, key: ApiKey) -> None:
+        """Count one request, before anything of its body is read. Raises RateExceeded, QuotaExceeded."""
+        ...
 
-        Raises RateExceeded, QuotaExceeded, Conflict, DeadlineExceeded, AuthorisationError("replayed").
+    async def admit(self, ask: Ask) -> bytes | None:
+        """Count its tokens; None: compute it and ``finish`` its turn; bytes: the answer stored for it.
+
+        Raises QuotaExceeded, Conflict, DeadlineExceeded, AuthorisationError("replayed").
         """
         ...
 
@@ -138,9 +142,11 @@ class LocalState:
     async def identify(self, claim: Claim) -> ApiKey | None:
         return self.keys.find(claim)
 
+    async def request(self, key: ApiKey) -> None:
+        self.rates.request(key)
+
     async def admit(self, ask: Ask) -> bytes | None:
         check_size(ask)
-        self.rates.request(ask.key)
         if ask.idempotency:
             where = (ask.key.id, ask.idempotency)
             stored = await self.idempotency.begin(where, ask.digest, ask.turn, ask.timeout_s)

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpc_ray.dispatch.seen import follow, forecast
 from mpc_ray.errors import AuthorisationError, Refused
 from mpc_ray.serve.batching import Batcher
 from mpc_ray.serve.fleet import Fleet
@@ -72,12 +73,18 @@ class TripleLeader:
         """Since the start: jobs, batches, rounds, bytes sent (by the party that sent most), aborts, reruns."""
         return self._runner.counts
 
+    def measured(self) -> Mapping[str, Any]:
+        """What the plan is told: which jobs run, and the newest runs (``dispatch.seen``)."""
+        return self._runner.seen.told()
+
     async def start(self, wait_s: float = 30.0) -> None:
         """Begin to watch the parties and to open triples; returns when the first is open or has failed to open, after
         ``wait_s`` seconds at most. Raises nothing: parties that are not up yet are waited for in the background.
         """
         if self._tasks:
             return
+        follow(self.set, self._runner.seen)
+        metrics.predict_with(forecast)
         await self.fleet.look()
         work = (self.fleet.watch, *[self._runner.lead] * self.settings.triples)
         self._tasks = [asyncio.create_task(_for_ever(one)) for one in work]

@@ -116,7 +116,13 @@ def ran(
         _found("prediction_failures", set=set).inc()
         return
     if predicted is not None:
-        _found("prediction_error_ratio", set=set).observe(abs(predicted - seconds) / seconds)
+        foretold(predicted, seconds, set=set)
+
+
+def foretold(predicted: float, seconds: float, *, set: str = "") -> None:
+    """A computation took ``seconds`` (above 0), and ``predicted`` were foretold."""
+    if found := _found("prediction_error_ratio", set=set):
+        found.observe(abs(predicted - seconds) / seconds)
 
 
 def predict_with(callback: Predictor | None) -> None:

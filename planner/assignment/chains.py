@@ -31,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc_ray.planner.assignment.problem import Agents, Floats
-from mpc_ray.planner.assignment.state import Counts, State, Table, below, draw, enter, move
+from mpc_ray.planner.assignment.state import Counts, State, Table, enter, move
 from mpc_ray.planner.compiled import compiled
+from mpc_ray.planner.draws import below, draw
 
 _BLOCKS = 400  # of a run, between which temperature, theta and alpha change
 _LINKS = 400  # links looked at for one proposal: agents with very many jobs would take for ever

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc_ray.planner.assignment.problem import Agents, Floats
-from mpc_ray.planner.assignment.state import Counts, Table, draw
+from mpc_ray.planner.assignment.state import Counts, Table
 from mpc_ray.planner.compiled import compiled
+from mpc_ray.planner.draws import draw
 
 STEPS = 300
 _DT = 0.5

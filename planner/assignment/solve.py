@@ -17,7 +17,8 @@ from mpc_ray.planner.assignment.prices import Prices, misfit, prices
 from mpc_ray.planner.assignment.problem import Agents, Answer, Assignment
 from mpc_ray.planner.assignment.search import Progress, Search, merged, run
 from mpc_ray.planner.assignment.settings import GapSettings
-from mpc_ray.planner.assignment.state import Table, below, seeds, state, table
+from mpc_ray.planner.assignment.state import Table, seeds, state, table
+from mpc_ray.planner.draws import below
 from mpc_ray.planner.problem import ProblemError
 
 DEFAULT = "annealing"

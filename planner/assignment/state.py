@@ -1,4 +1,4 @@
-"""What the compiled loops work on: a problem laid out by job, an assignment with its loads, and random numbers."""
+"""What the compiled loops work on: a problem laid out by job, an assignment with its loads, and states of `draws`."""
 
 from __future__ import annotations
 
@@ -96,23 +96,6 @@ def move(need: Floats, s: State, job: int, to: int) -> None:
     s.load[old] -= need[job, old]
     s.load[to] += need[job, to]
     s.agent[job] = to
-
-
-@compiled
-def draw(seed: NDArray[np.uint64]) -> np.uint64:
-    """The next 64 bits of `seed` [1], which is never 0 (G. Marsaglia, Xorshift RNGs, 2003)."""
-    x = seed[0]
-    x ^= x << np.uint64(13)
-    x ^= x >> np.uint64(7)
-    x ^= x << np.uint64(17)
-    seed[0] = x
-    return np.uint64(x)
-
-
-@compiled
-def below(seed: NDArray[np.uint64], bound: int) -> int:
-    """A number from 0 to bound - 1, uniform but for 2^-31 of itself."""
-    return int(((draw(seed) >> np.uint64(33)) * np.uint64(bound)) >> np.uint64(31))
 
 
 def seeds(seed: int, count: int) -> list[NDArray[np.uint64]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 FEW = 24  # moves; below that a walk is not worth its call
+SLICE_MOVES, SLICE_S = 250, 0.0015  # least part of a lane between two looks at the whole plan
 CAREFUL = 0.9  # share of the time left that the next walk may be expected to take
 
 
@@ -70,6 +71,12 @@ class Lane:
     def left(self) -> float:
         """Seconds until the lane ends; with moves, infinity."""
         return self.until - self.clock.passed()
+
+    def slices(self, wanted: int) -> int:
+        """Into how many walks to cut the lane: `wanted`, fewer where each would be over before it paid for itself."""
+        if self.moves is not None:
+            return max(4, min(wanted, self.moves // SLICE_MOVES))
+        return max(4, min(wanted, int((self.until - self.began) / SLICE_S)))
 
     def take(self, slices: int) -> int:
         """Moves for the next of about `slices` walks of equal length; 0 when the lane is over."""

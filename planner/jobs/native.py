@@ -45,6 +45,7 @@ def _walk(
         search.mates,
         search.first_mate,
         s.near,
+        search.orphans,
         moves,
         heat[0],
         heat[1],
@@ -63,17 +64,18 @@ def annealing(
     """Simulated annealing (Kirkpatrick, Gelatt and Vecchi, 1983) from the best plan so far, or from `start`.
 
     A move that changes the value by Δ is taken if Δ ≤ 0, else with probability exp(-Δ/T), while T falls from
-    hot·F/n to cold·F/n with what is left of the lane, from a tenth of that where a start is given; m rises towards the
-    makespan as it falls.
+    hot·F/n to cold·F/n with what is left of the lane, from a tenth of that where there is a start or a previous plan;
+    m rises towards the makespan as it falls.
     """
     at = search.best if start is None else start
-    hot = s.hot if start is None else 0.1 * s.hot
+    hot = s.hot if start is None and not search.warm else max(s.cold, 0.1 * s.hot)
     state = search.state(at.place, search.mode_of(at), lane.seed())
     unit = search.guard.measures.energy / max(1, search.n)
     began = lane.fraction()
     done = 0.0
-    while moves := lane.take(s.slices):
-        after = min(1.0, done + 1.0 / s.slices)
+    slices = lane.slices(s.slices)
+    while moves := lane.take(slices):
+        after = min(1.0, done + 1.0 / slices)
         heat = (_between(hot, s.cold, done) * unit, _between(hot, s.cold, after) * unit)
         found, _ = _walk(search, lane, s, state, at, moves, heat, _between(s.deep, s.shallow, done), name)
         if found.rank < at.rank or found.measures.makespan_s < at.measures.makespan_s:
@@ -93,7 +95,8 @@ def descent(
     Stützle, 2003)."""
     best = search.best if start is None else search.offer(*start, name)
     state = search.state(best.place, search.mode_of(best), lane.seed())
-    while moves := lane.take(s.slices):
+    slices = lane.slices(s.slices)
+    while moves := lane.take(slices):
         below = _between(s.deep, s.shallow, min(1.0, 2 * lane.fraction()))
         at, _ = _walk(search, lane, s, state, best, min(moves, 30 * search.n), (0.0, 0.0), below, name)
         if at.rank < best.rank:

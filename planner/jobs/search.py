@@ -27,7 +27,9 @@ from mpc_ray.planner.jobs.timetable import Measures, best_of, measures, tail_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-ALL_ORDERS = 30e-6  # seconds a job that must be left for more than one yardstick
+ALL_ORDERS = (
+    30e-6  # seconds a job that must be left for more than one yardstick; four times that for a repair
+)
 FREE = 1e300  # a limit that nothing passes
 BY_ARRIVAL = 2 * len(SHARES)  # the mode in which full batches run by arrival
 
@@ -74,6 +76,7 @@ class Search:
         self.n, self.triples = len(self.data.group), len(self.data.free)
         self.warm = old is not None
         self.old = np.full(self.n, -1, np.int64) if old is None else old
+        self.orphans = np.flatnonzero(self.old < 0) if self.warm else np.zeros(0, np.int64)
         self.move_price, self.most_moves = 0.0, self.n if most_moves is None else most_moves
         groups = self.data.fixed.shape[1]
         self.mates = np.argsort(self.data.group, kind="stable")
@@ -84,7 +87,7 @@ class Search:
         self._best: Candidate | None = None
         self._reached: dict[str, tuple[float, ...]] = {}
         turns = [by_arrival(self.data, compiled.asked)]
-        if clock.left() > ALL_ORDERS * self.n:
+        if clock.left() > ALL_ORDERS * self.n * (4 if self.warm else 1):
             turns += [np.arange(self.n), by_length(self.data)]
         self._yardsticks(turns)
         if self.warm:
@@ -113,10 +116,13 @@ class Search:
         """The previous plan, with the jobs that have no place in it put where F grows least."""
         self._best = None
         self.move_price = move_price * self.guard.measures.energy / max(1, self.n)
-        orphans = np.flatnonzero(self.old < 0)
-        place = self.filled(self.old, orphans, len(SHARES), self.triples)
-        mode = self.settled(place)
-        self._consider(place, mode, self.table(place, mode), "repair")
+        alone = (self.data.fixed + self.data.item).min(axis=0)
+        first = self.data.choice[self.data.klass[self.orphans], 0]
+        longest = np.argsort(-alone[self.data.group[self.orphans], first], kind="stable")
+        for turn in (self.orphans, self.orphans[longest]):
+            place = self.filled(self.old, turn, len(SHARES), self.triples)
+            mode = self.settled(place)
+            self._consider(place, mode, self.table(place, mode), "repair")
 
     def _bar(self, table: Timetable) -> Bar:
         value = measures(self.data, table)

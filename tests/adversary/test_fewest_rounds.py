@@ -34,7 +34,7 @@ PURPOSES = [
 
 @pytest.fixture(scope="module")
 def parties() -> Iterator[Parties]:
-    made = loaded(ROUNDS)
+    made = loaded(variant=ROUNDS)
     yield made
     for channel in made.channels:
         channel.close()
@@ -163,7 +163,7 @@ def test_a_missing_mask_is_found(parties: Parties, purpose: str) -> None:
 
 
 def test_every_message_has_a_pad_that_its_receiver_lacks_and_no_name_is_drawn_twice() -> None:
-    parties = loaded(ROUNDS)
+    parties = loaded(variant=ROUNDS)
     parties.trace()
     with recording() as found:
         parties.run(embedding_messages("one word, repeated"))
@@ -196,8 +196,7 @@ def test_changed_bytes_never_hang_or_crash() -> None:
 
     channels = list(local_channels(timeout=10.0))
     parties = start([channels[0], Tampering(channels[1], hook), channels[2]])
-    for executor in parties.executors:
-        executor.variant = ROUNDS
+    parties.use(ROUNDS)
     parties.load(small_model()[1])
     clean = query.result(parties.run(embedding_messages("all different")))
     seen = set()
@@ -219,7 +218,7 @@ def test_a_party_of_the_other_variant_ends_in_an_error() -> None:
     """HELLO compares the variant; if that were forgotten, frames would not fit: an error, and no answer."""
     parties = start(local_channels(timeout=3.0))
     parties.load(small_model()[1])
-    parties.executors[1].variant = ROUNDS
+    parties.executors[1].use(ROUNDS)
     with pytest.raises(MpcError):
         parties.run(embedding_messages("all different", secrets.token_bytes(16)))
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mpc_ray.dispatch.dispatcher import Dispatcher
+from mpc_ray.dispatch.dispatcher import KINDS, Dispatcher
+from mpc_ray.dispatch.kinds import group_of
 from mpc_ray.dispatch.measured import LEAST, Probe
 from mpc_ray.errors import ConfigError, InputError, PlacementError
 from mpc_ray.planner import plan_jobs
@@ -55,7 +56,7 @@ def test_jobs_of_a_kind_share_a_triple_and_a_busy_one_is_passed_by() -> None:
     other = plan.arrive(job(clock, "1"))
     assert other != first, "the first computes for a second"
     assert plan.arrive(job(clock, "2")) == other
-    assert plan.plan()[1] == {"1": other, "2": other}
+    assert {plan.where("1"), plan.where("2")} == {other}
 
 
 def test_an_arrival_moves_nobody() -> None:
@@ -165,6 +166,47 @@ def test_batches_that_ran_correct_the_predictions() -> None:
     plan.begin("a", ["failed"])
     plan.end("a", done=False)
     assert plan.status()["prediction_error"] == errors[-1], "a failure says nothing about speed"
+
+
+def test_kinds_that_clients_made_up_are_forgotten() -> None:
+    clock = Clock()
+    plan = made(clock, "a")
+    for i in range(3 * KINDS):
+        plan.know(group_of(f"model {i}", 64))
+        if i == 5:
+            plan.arrive(job(clock, "waits", group_of("model 5", 64).name))
+    assert len(plan.status()["kinds"]) <= KINDS + 2
+    assert {"short", "long", group_of("model 5", 64).name} <= set(plan.status()["kinds"])
+    plan.arrive(job(clock, "last", group_of(f"model {3 * KINDS - 1}", 64).name))
+
+
+def test_a_triple_with_a_queue_of_its_own_says_what_it_computes() -> None:
+    clock = Clock()
+    plan = made(clock, "a", "b")
+    for name in ("0", "1"):
+        plan.arrive(job(clock, name, "long"))
+        plan.pin(name, "a")
+    plan.computes("a", ["0", "stranger"], 0.5)
+    assert plan.status()["running"] == {"a": ["0"]} and plan.status()["waiting"] == 1
+    plan.computes("a", ["0"], 1.0)
+    assert plan.status()["running"] == {"a": ["0"]}
+    plan.computes("a", ["1"], 0.0)
+    assert plan.status()["running"] == {"a": ["1"]} and plan.where("0") is None
+    plan.computes("a", [], 0.0)
+    plan.computes("gone", ["1"], 0.0)
+    assert plan.status()["running"] == {}
+
+
+def test_what_was_counted_of_runs_becomes_the_cost_of_their_kind() -> None:
+    clock = Clock()
+    plan = made(clock, "a", "b")
+    said = [plan.ran("a", "short", 2, rounds=200, nbytes=4e6, took_s=3.0) for _ in range(LEAST + 11)]
+    assert said[0] == pytest.approx(0.1 + 2 * (0.1 + 0.01)), "the guess"
+    assert said[-1] == pytest.approx(3.0, rel=0.05) and plan.status()["prediction_error"] < 0.3
+    assert plan.ran("gone", "short", 1, rounds=1, nbytes=1, took_s=1.0) is None
+    assert plan.ran("a", "gone", 1, rounds=1, nbytes=1, took_s=1.0) is None
+    with pytest.raises(InputError, match="nan seconds"):
+        plan.ran("a", "short", 1, rounds=1, nbytes=1, took_s=float("nan"))
 
 
 def test_probes_move_jobs_to_the_near_triple() -> None:

@@ -20,8 +20,10 @@ from ray import serve
 from ray.serve.config import RequestRouterConfig
 from mpc_ray.dispatch.actor import plan_actor
 from mpc_ray.dispatch.router import PlanRouter
+from mpc_ray.dispatch.seen import Seen
 from mpc_ray.planner.jobs import Link
 from mpc_ray.serve.interface import Job
+from mpc_ray.telemetry import metrics
 
 ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=78 << 20,
          _temp_dir=os.environ["RAY_HOME"], namespace="mpc-ray", log_to_driver=False, logging_level="ERROR")
@@ -30,13 +32,18 @@ serve.start(proxy_location="Disabled")
 @serve.deployment(num_replicas=2, max_ongoing_requests=32, health_check_period_s=1, health_check_timeout_s=5,
                   ray_actor_options={"num_cpus": 0.1},
                   request_router_config=RequestRouterConfig(request_router_class=PlanRouter,
-                                                            request_router_kwargs={"set_name": "eu", "batch": 4}))
+                                                            request_router_kwargs={"set_name": "eu", "batch": 4},
+                                                            request_routing_stats_period_s=0.3))
 class Triple:
     def __init__(self):
         self.me = serve.get_replica_context().replica_id.unique_id
+        self.seen = Seen()
     async def infer(self, job):
         await asyncio.sleep(0.3)
+        self.seen.add(model="m", length=32, rows=1, jobs=1, rounds=137, nbytes=10**6, seconds=0.3)
         return self.me
+    async def record_routing_stats(self):
+        return self.seen.told()
     async def die(self):
         os._exit(1)
 
@@ -65,6 +72,12 @@ async def main():
         await asyncio.sleep(0.1)
     said["placed"] = after["placed"] - before["placed"]
     said["waiting"] = after["waiting"]
+    for i in range(40):  # a router passes on what Serve brought it when it routes
+        said["error"] = (await plan.status.remote())["prediction_error"]
+        said["exported"] = metrics.exposition()[0].decode().count("prediction_error_ratio_bucket")
+        if said["error"] > 0 and said["exported"]: break
+        await asyncio.sleep(0.3)
+        await several(2000 + i, 1)
     handle.die.remote()
     await asyncio.sleep(0.2)
     said["again"] = []
@@ -104,6 +117,10 @@ def test_jobs_go_where_the_plan_says_and_leave_it_when_they_are_over(said: dict[
 
 def test_a_replica_that_dies_costs_nothing_but_what_it_held(said: dict[str, Any]) -> None:
     assert said["again"][-2:] and not set(said["again"][-2:]) & {"RayActorError", "ActorDiedError"}
+
+
+def test_what_leaders_measured_reaches_the_plan_and_its_error_the_metrics(said: dict[str, Any]) -> None:
+    assert said["error"] > 0 and said["exported"] > 0
 
 
 def test_what_is_no_job_goes_where_serve_sends_it(said: dict[str, Any]) -> None:

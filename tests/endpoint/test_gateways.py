@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cluster import wait_until  # type: ignore[import-not-found]
-from federation import Federation  # type: ignore[import-not-found]
+from federation import Federation, make_federation  # type: ignore[import-not-found]
 
 from mpc_ray.channel import Link, Message
+from mpc_ray.channel.dial import dial
+from mpc_ray.channel.hello import Direction, Greeting, Kind
 from mpc_ray.endpoint import gateways as gateways_module
 from mpc_ray.endpoint.config import Limits, Listen
-from mpc_ray.endpoint.dial import ask, dial_endpoint
+from mpc_ray.endpoint.dial import ask, dial_endpoint, endpoint_hello
 from mpc_ray.endpoint.gateways import Gateways
 from mpc_ray.endpoint.standing import read
 from mpc_ray.errors import ChannelError
+from mpc_ray.trust.certs import Identity, client_context
+from mpc_ray.trust.folder import install, open_folder, request_gateway
 
 RUN = {"cmd": "run", "triple": "ab" * 16, "jobs": ["x"], "attempt": 0}
 
@@ -56,9 +62,10 @@ def gateways(federation: Federation, front: FakeFront) -> Iterator[Gateways]:
     made.close()
 
 
-def dialled(federation: Federation, gateways: Gateways) -> Link:
+def dialled(federation: Federation, gateways: Gateways, identity: Identity | None = None) -> Link:
     record = replace(federation.records[0], gateway="{}:{}".format(*gateways.address))
-    return dial_endpoint(record, federation.gateway.identity, federation=federation.directory.federation)
+    who = identity or federation.gateway.identity
+    return dial_endpoint(record, who, federation=federation.directory.federation)
 
 
 def commands() -> int:
@@ -113,3 +120,65 @@ def test_a_fault_of_ours_does_not_close_the_port(
     assert ask(second, Message({"cmd": "status"}), 5).header["ok"] is True
     first.close()
     second.close()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Federation, Identity]:
+    """A federation with a second gateway."""
+    made = make_federation(tmp_path)
+    directory = made.authority.sign([request_gateway(tmp_path / "gw2", name="other")])
+    for folder in ("alpha", "gw2"):
+        install(tmp_path / folder, directory, fingerprint=made.authority.fingerprint)
+    return made, open_folder(tmp_path / "gw2").identity
+
+
+def test_one_gateway_does_not_take_the_links_of_all(
+    two: tuple[Federation, Identity], front: FakeFront
+) -> None:
+    federation, other = two
+    limits = Limits(links=6, gateway_links=4)
+    made = Gateways(Listen(host="127.0.0.1", port=0), limits, read(federation.parties[0].path), front)
+    links = [dialled(federation, made) for _ in range(4)]
+    try:
+        for link in links:
+            assert ask(link, Message({"cmd": "status"}), 5).header["ok"] is True
+        links.append(dialled(federation, made))
+        with pytest.raises(ChannelError):
+            ask(links[-1], Message({"cmd": "status"}), 5)
+        links.append(dialled(federation, made, other))
+        assert ask(links[-1], Message({"cmd": "status"}), 5).header["ok"] is True
+        links[0].close()
+        assert wait_until(lambda: len(front.left) == 1, 5)
+        links.append(dialled(federation, made))
+        assert ask(links[-1], Message({"cmd": "status"}), 5).header["ok"] is True
+    finally:
+        for link in links:
+            link.close()
+        made.close()
+
+
+def test_one_gateways_halves_do_not_drop_anothers(
+    two: tuple[Federation, Identity], front: FakeFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation, other = two
+    monkeypatch.setattr(gateways_module, "MAX_PAIRS", 4)
+    monkeypatch.setattr(gateways_module, "MAX_PAIRS_OF_ONE", 2)
+    made = Gateways(Listen(host="127.0.0.1", port=0), Limits(), read(federation.parties[0].path), front)
+    halves = []
+
+    def half(identity: Identity, token: bytes, direction: Direction) -> None:
+        greeting = Greeting(endpoint_hello(), Kind.GATEWAY, 0, direction, token)
+        end = time.monotonic() + 5
+        halves.append(dial(0, made.address, client_context(identity), greeting, end, 5.0))
+
+    try:
+        half(other, b"other" + bytes(11), Direction.DIALLER_SENDS)
+        for _ in range(6):
+            half(federation.gateway.identity, os.urandom(16), Direction.DIALLER_SENDS)
+        half(other, b"other" + bytes(11), Direction.DIALLER_RECEIVES)
+        link = Link("party 0", halves[0], halves[-1])
+        assert ask(link, Message({"cmd": "status"}), 5).header["ok"] is True
+    finally:
+        for stream in halves:
+            stream.close()
+        made.close()

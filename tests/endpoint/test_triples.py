@@ -13,8 +13,8 @@ import pytest
 
 from mpc_ray.channel import Message
 from mpc_ray.endpoint.config import PartyConfig
-from mpc_ray.endpoint.triples import Triples
-from mpc_ray.errors import ChannelError, InputError
+from mpc_ray.endpoint.triples import CLOSE_S, MEET_S, Triples
+from mpc_ray.errors import ChannelError, InputError, Unavailable
 
 NAME = bytes(range(16))
 DIGEST = "ab" * 32
@@ -32,6 +32,7 @@ class FakeSlot:
         self.name = "slot"
         self.during: Callable[[], object] = lambda: None
         self.told: list[str] = []
+        self.waits: list[float] = []
 
     def packet(self, content: Any, files: Any = ()) -> bool:
         self.told.append(content["do"])
@@ -39,6 +40,7 @@ class FakeSlot:
 
     def ask(self, message: Message, timeout_s: float) -> Message:
         self.told.append(str(message.header["cmd"]))
+        self.waits.append(timeout_s)
         if message.header["cmd"] == "run":
             self.during()
             return Message(
@@ -56,7 +58,7 @@ class FakeSlot:
 class World:
     """A ``Triples`` over one fake slot; ``freed`` says how the slot came back."""
 
-    def __init__(self) -> None:
+    def __init__(self, others: tuple[str, ...] = (), **settings: Any) -> None:
         self.slot = FakeSlot()
         self.freed: list[str] = []
         self.refusal: Exception | None = None
@@ -64,6 +66,7 @@ class World:
         identity = SimpleNamespace(certificate=Path("c"), key=Path("k"), authority=Path("a"))
         records = [SimpleNamespace(peer=f"127.0.0.1:{port}") for port in (1, 2, 3)]
         standing: Any = SimpleNamespace(me=0, set="eu", identity=identity, records=records, uris={})
+        standing.gateways = frozenset((GATEWAY, *others))
         slots: Any = SimpleNamespace(
             take=lambda name: self.slot,
             drop=lambda slot: self.freed.append("dropped"),
@@ -73,10 +76,20 @@ class World:
             find=lambda name: None, message=lambda name: (DIGEST, Message({"model": name}, {}))
         )
         jobs: Any = SimpleNamespace(take=self._take, finished=lambda ids, done: self.finished.append(done))
-        self.triples = Triples(PartyConfig(folder=Path("x")), lambda: standing, slots, models, jobs)
+        self.triples = Triples(
+            PartyConfig(folder=Path("x"), **settings), lambda: standing, slots, models, jobs
+        )
 
-    def open(self, owner: object, models: tuple[str, ...] = ("tiny",)) -> None:
-        self.triples.open(NAME, models, 5.0, owner, GATEWAY, "")
+    def open(
+        self,
+        owner: object,
+        models: tuple[str, ...] = ("tiny",),
+        *,
+        name: bytes = NAME,
+        gateway: str = GATEWAY,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self.triples.open(name, models, timeout_s, owner, gateway, "")
 
     def run(self, owner: object) -> Message:
         return self.triples.run(NAME, ["11" * 16], 0, owner, GATEWAY, "")
@@ -141,3 +154,35 @@ def test_a_triple_that_is_idle_ends_well(world: World) -> None:
 def test_a_model_that_is_named_often_is_loaded_once(world: World) -> None:
     world.open(Owner(), ("tiny", "other", "tiny"))
     assert [word for word in world.slot.told if word.startswith("load")] == ["load other", "load tiny"]
+
+
+@pytest.mark.parametrize(
+    ("slots", "others", "said", "most"),
+    [
+        (3, (), 0, 3),
+        (3, ("gateway/b",), 0, 2),
+        (3, tuple(f"gateway/{i}" for i in range(9)), 0, 1),
+        (3, ("gateway/b",), 3, 3),
+    ],
+)
+def test_one_gateway_does_not_hold_the_slots_of_all(
+    slots: int, others: tuple[str, ...], said: int, most: int
+) -> None:
+    world = World(others, slots=slots, limits={"gateway_slots": said})
+    names = [os.urandom(16) for _ in range(most + 1)]
+    for name in names[:most]:
+        world.open(Owner(), name=name)
+    with pytest.raises(Unavailable, match=f"holds {most} of this party's slots") as caught:
+        world.open(Owner(), name=names[-1])
+    assert caught.value.code == "no_slot" and caught.value.retry_after_s
+    assert world.freed == ["given back"]
+    world.open(Owner(), name=os.urandom(16), gateway="gateway/b")
+    world.triples.abort(names[0], GATEWAY)
+    world.open(Owner(), name=names[-1])
+
+
+def test_peers_are_waited_for_no_longer_than_they_need() -> None:
+    """A gateway that opens a triple at one party alone holds its slot for so long."""
+    world = World()
+    world.open(Owner(), timeout_s=600.0)
+    assert world.slot.waits == [MEET_S + CLOSE_S]

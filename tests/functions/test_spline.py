@@ -34,13 +34,13 @@ def test_polynomials_are_reproduced(degree: int) -> None:
 def test_a_coarser_spline_is_the_same_function(degree: int) -> None:
     """Integers from integers: fewer bits in the scale and in the position, one set of tables for both."""
     spline = fit(np.cos, WINDOW, degree=degree, fraction=8, scale=24)
-    coarse, tables = spline.coarser(4)
+    coarse, tables = spline.coarser(4, torch.device("cpu"))
     assert (coarse.scale, coarse.fraction, coarse.degree, coarse.flags) == (20, 6, degree, None)
     x = np.linspace(WINDOW.low, WINDOW.high, 5001)[:-1]
     for high in (False, True):
         assert np.abs(evaluate(coarse, x, high) - evaluate(spline, x, high)).max() < 2.0**-9
     assert torch.equal(tables.tables, torch.cat([spline.tables, coarse.tables]))
-    assert spline.coarser(4)[0] is coarse
+    assert spline.coarser(4, torch.device("cpu"))[0] is coarse
 
 
 def test_index_may_be_one_too_high() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import pytest
 from gateways import Fake, Federation, api_key, body, config, federation, problem, public_certificate
 
 from mpc_ray.errors import ConfigError
+from mpc_ray.serve import door as door_module
 from mpc_ray.serve.config import GatewayConfig, Https
 from mpc_ray.serve.host import Server, application, hosted, tls_context
 
@@ -185,6 +188,62 @@ def test_connections_are_bounded(made: Federation, gateway: Server) -> None:
     finally:
         for line in lines:
             line.close()
+
+
+def silent(server: Server, source: str = "127.0.0.1") -> socket.socket:
+    """A connection that says nothing."""
+    host, port = server.url.removeprefix("https://").rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=5, source_address=(source, 0))
+
+
+def is_open(line: socket.socket) -> bool:
+    line.setblocking(False)
+    try:
+        return bool(line.recv(1))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def test_silent_connections_are_counted_and_keep_nobody_out(
+    made: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest of the address that has most of them go; another address's stay."""
+    monkeypatch.setattr(door_module.Door.__init__, "__kwdefaults__", {"most": 6})
+    with hosted(config(made, header_s=30.0), {"eu": Fake("eu")}) as server:
+        (door,) = server.servers
+        lines = [silent(server, "127.0.0.2") for _ in range(2)]
+        try:
+            for _ in range(30):
+                lines.append(silent(server))
+            with client(made, server) as http:
+                assert http.get("/v2/health/live").status_code == 200
+            end = time.monotonic() + 5
+            while sum(map(is_open, lines)) > 6 and time.monotonic() < end:
+                time.sleep(0.02)
+            assert [is_open(line) for line in lines[:2]] == [True, True]
+            assert sum(map(is_open, lines)) <= 6
+            assert door.waiting <= 6  # type: ignore[attr-defined]
+        finally:
+            for line in lines:
+                line.close()
+
+
+def test_a_process_may_open_as_many_files_as_it_needs() -> None:
+    """In a process of its own: a limit that is lowered stays so."""
+    program = (
+        "import logging, resource; logging.basicConfig(format='%(message)s');"
+        "from mpc_ray.channel.descriptors import allow; n = resource.RLIMIT_NOFILE;"
+        "resource.setrlimit(n, (100, 1000));"
+        "print(allow(500, 'x.connections'), resource.getrlimit(n)[0], allow(1, 'y'), resource.getrlimit(n)[0]);"
+        "print(allow(5000, 'x.connections'), resource.getrlimit(n)[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["True", "756", "True", "756", "False", "1000"]
+    assert "x.connections asks for 5256" in done.stderr and "y" not in done.stderr.split()
 
 
 def test_the_end_finishes_what_is_under_way(made: Federation) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateways import Fake, Federation, Running, body, config, federation, problem
+from gateways import Fake, Federation, Running, api_key, body, config, federation, problem
 
 from mpc_ray.errors import AuthorisationError, Unavailable
 
@@ -248,6 +248,91 @@ def test_chunked_bodies_stop_at_the_limit(made: Federation) -> None:
             problem(await gateway.infer(b"{}", content_encoding="gzip"), 415, "media_type")
             for kind in ("text/plain", "", "application/jsonp", "multipart/form-data; boundary=x"):
                 problem(await gateway.infer(b"{}", content_type=kind), 415, "media_type")
+
+    run(test())
+
+
+def test_who_may_send_no_more_is_told_before_the_body_is_read(made: Federation) -> None:
+    async def test() -> None:
+        read = 0
+
+        async def content() -> Any:
+            nonlocal read
+            read += 1
+            yield b"{}"
+
+        async with Running(made, {"eu": Fake("eu")}) as gateway:
+            gateway.bearer = api_key(made, per_minute=2)
+            headers = {"authorization": f"Bearer {gateway.bearer}", "content-type": "application/json"}
+            for status, code in ((422, "invalid"), (422, "invalid"), (429, "rate")):
+                answer = await gateway.client.post("/v1/private/infer", content=content(), headers=headers)
+                problem(answer, status, code)
+            assert read == 2, "what is malformed counts too"
+            assert answer.headers["connection"] == "close"
+            gateway.bearer = api_key(made, tokens_per_day=16)
+            assert (await gateway.infer()).status_code == 200
+            headers["authorization"] = f"Bearer {gateway.bearer}"
+            answer = await gateway.client.post("/v1/private/infer", content=content(), headers=headers)
+            problem(answer, 429, "quota")
+            assert read == 2
+
+    run(test())
+
+
+def test_bodies_share_a_budget_and_no_key_has_all_of_it(made: Federation) -> None:
+    async def test() -> None:
+        fake = Fake("eu", open=asyncio.Event())
+        async with Running(made, {"eu": fake}, config(made, bodies_bytes=300_000)) as gateway:
+            inference, keys = (
+                gateway.app.state.gateway.inference,
+                [gateway.bearer, api_key(made), api_key(made)],
+            )
+
+            def large(key: int, **headers: str) -> Any:
+                gateway.bearer = keys[key]
+                return asyncio.create_task(gateway.infer(body(made, envelope=30_000), **headers))
+
+            under_way = [large(0)]
+            await until(lambda: len(fake.jobs) == 1)
+            assert inference.bodies.taken > 120_000
+            assert "API key" in problem(await large(0), 429, "overloaded")["cause"]
+            under_way.append(large(1))
+            await until(lambda: len(fake.jobs) == 2)
+            answer = await large(2)
+            assert "all callers" in problem(answer, 429, "overloaded")["cause"]
+            assert answer.headers["connection"] == "close"
+
+            async def unannounced() -> Any:
+                yield b" " * 50_000
+                yield b" " * 50_000
+
+            headers = {"authorization": f"Bearer {keys[2]}", "content-type": "application/json"}
+            held = inference.bodies.taken
+            answer = await gateway.client.post("/v1/private/infer", content=unannounced(), headers=headers)
+            problem(answer, 429, "overloaded")
+            assert inference.bodies.taken == held, "what was taken is given back"
+            fake.open.set()  # type: ignore[union-attr]
+            assert [one.status_code for one in await asyncio.gather(*under_way)] == [200, 200]
+            assert inference.bodies.taken == 0
+            assert (await large(2)).status_code == 200
+
+    run(test())
+
+
+def test_a_body_counts_until_its_job_is_done(made: Federation) -> None:
+    """Also where the caller of an idempotent job has left."""
+
+    async def test() -> None:
+        fake = Fake("eu", open=asyncio.Event())
+        async with Running(made, {"eu": fake}) as gateway:
+            bodies = gateway.app.state.gateway.inference.bodies
+            caller = Caller(gateway, json.dumps(body(made)).encode(), **{"idempotency-key": "k"})
+            await until(lambda: fake.jobs)
+            caller.hang_up()
+            await asyncio.wait_for(caller.task, 1)
+            assert bodies.taken > 0
+            fake.open.set()  # type: ignore[union-attr]
+            await until(lambda: bodies.taken == 0)
 
     run(test())
 

@@ -18,6 +18,7 @@ from mpc_ray.errors import (
     RangeExceeded,
     Unavailable,
 )
+from mpc_ray.serve.batching import BatchLimits
 from mpc_ray.serve.triple import TripleLeader
 
 
@@ -34,6 +35,33 @@ def test_a_lost_slot_costs_a_second_attempt_on_a_fresh_triple() -> None:
     whole = play(test, seconds=0.3)
     triples = [triple for triple, _, attempt in whole.parties[0].runs]
     assert len(set(triples)) >= 2
+
+
+def test_an_interrupted_batch_does_not_wait_for_a_fresh_triple_while_another_is_open() -> None:
+    """Also where that one is at work just then."""
+
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        await until(lambda: len(leader._runner.open) == 2)
+        for party in whole.parties:
+            party.fail_open = Unavailable("no triple for now")
+        whole.parties[0].fail_runs += [PeerLost("party 1", "lost, as party 0 reports")]
+        jobs = [job() for _ in range(2)]
+        asked = [asyncio.create_task(leader.infer(one)) for one in jobs]
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(*asked)
+        assert sorted(check(one, answer) for one, answer in zip(jobs, answers, strict=True)) == [0, 1]
+        assert leader.counts["reruns"] == 1 and not leader._runner.running
+
+    whole = FakeSet(0.2)
+    for party in whole.parties:
+        party.slots = 2
+
+    async def main() -> None:
+        async with led(whole, triples=2, batch=BatchLimits(max_tokens=16)) as leader:
+            await test(whole, leader)
+
+    asyncio.run(main())
+    assert len({triple for triple, _, _ in whole.parties[0].runs}) == 2
 
 
 def test_a_failed_check_is_never_run_again() -> None:

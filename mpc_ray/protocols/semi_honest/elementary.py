@@ -22,12 +22,15 @@ from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.row_scale import RowScale
 from mpc_ray.protocols.semi_honest.softmax import Group, exp_below_maximum
+from mpc_ray.protocols.semi_honest.thirds import Halves
 from mpc_ray.protocols.semi_honest.truncate import Truncation, truncate
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
 
-def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeChecks) -> Protocol[Shared]:
+def evaluate(
+    role: Role, x: Summand | Halves | Shared, spline: Spline, checks: RangeChecks
+) -> Protocol[Shared]:
     """⟨f(x)⟩ at spline.scale for x at the window's scale: gelu, silu, sigmoid, tanh, exp, reciprocal, rsqrt, or any.
 
     Range: the whole window gives the spline; spline.max_error bounds the error on the range it was fitted to, and the
@@ -36,26 +39,21 @@ def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeCheck
     each; D 8(d+2) to E1, and the one-hot: 2^n/8 to E1 up to n = 10, above key_bytes(n) to each. reciprocal and rsqrt,
     for the flag of what is below their range: E0 and E1 8 more, D 16.
     """
-    z = summand(x) if isinstance(x, Shared) else x
-    return (yield from evaluate_summands(role, z.value, z.shape, z.scale, spline, checks))
-
-
-def evaluate_summands(
-    role: Role, z: torch.Tensor | None, shape: torch.Size, scale: int, spline: Spline, checks: RangeChecks
-) -> Protocol[Shared]:
-    """As ``evaluate``; ``z`` may be 2-of-2, which D says by passing None: what D deals could then be dealt ahead."""
     window = spline.window
-    check_scale(scale, window.scale, f"{role.label}: argument")
-    opening = open_masked(role, z - window.low_units if role.is_e0 and z is not None else z, shape)
+    check_scale(x.scale, window.scale, f"{role.label}: argument")
+    z = summand(x) if isinstance(x, Shared) else x
+    value = z.value
+    if role.is_e0 and value is not None:
+        value = value - window.low_units
+    opening = open_masked(role, value, z.shape)
     checks.add(role, opening, window.t + window.n, centred=spline.flags is None)
     one_hot = deal_index(role, opening, window)
-    del z
     yield
     product = spline_product(role, spline, one_hot, opening)
     checks.add_flag(role, product.flag)
-    del one_hot, opening  # an activation's are the largest of a pass
+    del one_hot, opening, value  # an activation's are the largest of a pass
     yield
-    return (yield from reshare(role, product.value.share(), shape, spline.scale))
+    return (yield from reshare(role, product.value.share(), z.shape, spline.scale))
 
 
 def l2_normalise(role: Role, x: Summand | Shared, plan: NormPlan, checks: RangeChecks) -> Protocol[Shared]:
@@ -127,7 +125,7 @@ def softmax(
     if mask is not None:
         check_scale(mask.scale, plan.score_scale, f"{role.label}: mask")
         value = value + mask.own
-    low = torch.tensor([round(plan.low[0] * 2**plan.score_scale)])
+    low = torch.tensor([round(plan.low[0] * 2**plan.score_scale)], device=value.device)
     group = Group(low, plan.buckets[0], plan)
     opening = open_masked(role, value - low if role.is_e0 else value, z.shape)
     checks.add(role, opening, group.bucket_bit + group.bucket_bits)
@@ -137,7 +135,7 @@ def softmax(
 
 def _over_sum(role: Role, e: torch.Tensor | None, shape: torch.Size, plan: SoftmaxPlan) -> Protocol[Shared]:
     """2-of-2 e (D: None) → ⟨e/Σe⟩. 3 rounds: e and its sum are opened under masks; 1/sum and the scaling; reshare."""
-    held = torch.zeros(shape, dtype=torch.int64) if e is None else e
+    held = torch.zeros(shape, dtype=torch.int64, device=role.runtime.place) if e is None else e
     masked = Truncation(role, Summand(held, EXP_SCALE), EXP_SCALE - plan.context_scale)
     total = open_masked(role, None if e is None else e.sum(-1), shape[:-1])
     window = plan.reciprocal.window

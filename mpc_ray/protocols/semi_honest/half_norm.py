@@ -20,6 +20,7 @@ from mpc_ray.protocols.semi_honest.open import Resharing, reshare
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.row_scale import RowScale
+from mpc_ray.protocols.semi_honest.thirds import Halves
 from mpc_ray.protocols.semi_honest.truncate import Truncation
 from mpc_ray.sharing.fixed import PRODUCT_BITS
 from mpc_ray.sharing.replicated import Shared, Summand
@@ -52,12 +53,14 @@ class HalfNorm:
         opening, one_hot, window = self.squares.opening, self.squares.one_hot, self.plan.rsqrt.window
         wanted, tables = [spline], None
         if coarse:
-            other, tables = spline.coarser(COARSER)
+            other, tables = spline.coarser(COARSER, role.runtime.place)
             wanted.append(other)
         made, shape, parts = [], tuple(opening.shape), spline.degree + 1
         sums = flag = None
         if not role.is_d:
-            sums = one_hot.sums(window_index(opening.c, window.t, window.n), tables or spline.prepared)
+            sums = one_hot.sums(
+                window_index(opening.c, window.t, window.n), tables or spline.prepared_on(role.runtime.place)
+            )
         for i, one in enumerate(wanted):
             at = window_fraction(opening.r if role.is_d else opening.c, window.t, one.fraction)
             if sums is None:
@@ -85,7 +88,7 @@ class HalfNorm:
         return (yield from reshare(self.role, scaled.share(), truncation.shape, self.plan.scale))
 
     def scaled(
-        self, role: Role, u: Summand, f: int, factor: DealerProduct, checks: RangeChecks
+        self, role: Role, u: Summand | Halves, f: int, factor: DealerProduct, checks: RangeChecks
     ) -> Protocol[torch.Tensor | None]:
         """[u] (rows, m), a product of ``z`` → 2-of-2 shares of φ_i·(u_i >> f); D gets None. 1 round.
 
@@ -100,7 +103,7 @@ class HalfNorm:
         return scaled.share()
 
 
-def half_norm(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> Protocol[HalfNorm]:
+def half_norm(role: Role, z: Summand | Halves, plan: NormPlan, checks: RangeChecks) -> Protocol[HalfNorm]:
     """[z] (rows, d) → its normalisation, half done. 2 rounds: those of ``open_squares``, with z reshared in the second.
 
     Bytes: as those rounds of ``normalise``, and 16 an element more for the reshare.

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from mpc_ray.channel.meter import OFFLINE
 from mpc_ray.kernels import histogram
 from mpc_ray.kernels.elementwise import pack_bits, unpack_bits
+from mpc_ray.kernels.packing import pack_flags, unpack_flags
 from mpc_ray.protocols.runtime import Protocol
 from mpc_ray.protocols.semi_honest.lookup import OneHot
 from mpc_ray.protocols.semi_honest.role import Role
@@ -43,9 +43,9 @@ class Thermometer:
         if role.is_e1:
             self._arrival = role.expect(role.d, -(-self._count * bits // 8))
             return
-        dtype = np.uint8 if self.width == 8 else np.uint16
-        raw = role.bytes_with_e0("thermometer", self._count * self.width // 8)
-        self._e0 = torch.from_numpy(raw.view(dtype)).reshape(self.shape)
+        dtype = torch.uint8 if self.width == 8 else torch.uint16
+        raw = role.drawn_with_e0("thermometer", self._count * self.width // 8)
+        self._e0 = raw.view(dtype).reshape(self.shape)
         if role.is_d:
             assert bucket is not None
             e1 = histogram.deal_thermometer(self._e0, bucket)
@@ -54,7 +54,7 @@ class Thermometer:
     def _entries(self) -> torch.Tensor:
         if self.role.is_e0:
             return self._e0
-        raw = torch.from_numpy(self._arrival.bytes())
+        raw = self._arrival.tensor()
         if self.width == 8:
             return raw.reshape(self.shape)
         return unpack_bits(raw, self._count, self.bits).to(torch.uint16).reshape(self.shape)
@@ -73,20 +73,19 @@ class CountOpening:
         self.role, self.number, self.bits = role, number, bits
         self._modulus = (1 << bits) - 1
         if role.is_d:
-            self.r = (self._mask(role.bytes_with_e0) + self._mask(role.bytes_with_e1)) & self._modulus
+            self.r = (self._mask(role.drawn_with_e0) + self._mask(role.drawn_with_e1)) & self._modulus
             return
         assert counts is not None
-        self._mine = (counts.reshape(-1).to(torch.int64) + self._mask(role.bytes_with_dealer)) & self._modulus
+        self._mine = (counts.reshape(-1).to(torch.int64) + self._mask(role.drawn_with_dealer)) & self._modulus
         role.send(role.other, pack_bits(self._mine, bits), "count")
         self._arrival = role.expect(role.other, -(-number * bits // 8))
 
-    def _mask(self, stream: Callable[[str, int], np.ndarray]) -> torch.Tensor:
-        raw = stream("count mask", self.number * 2)
-        return torch.from_numpy(raw.view(np.int16).astype(np.int64))
+    def _mask(self, stream: Callable[[str, int], torch.Tensor]) -> torch.Tensor:
+        return stream("count mask", self.number * 2).view(torch.int16).to(torch.int64)
 
     def c(self) -> torch.Tensor:
         """The opened counts + r, int64 (number,); evaluators, after the round."""
-        theirs = unpack_bits(torch.from_numpy(self._arrival.bytes()), self.number, self.bits)
+        theirs = unpack_bits(self._arrival.tensor(), self.number, self.bits)
         return (self._mine + theirs) & self._modulus
 
 
@@ -118,36 +117,39 @@ class EmptyBuckets:
         self.role, self.shape, self.width = role, shape, width
         number = shape[0] * shape[1]
         self._opening = CountOpening(role, counts, number, bits)
-        self._first = torch.arange(number) << bits  # of each count's entries
+        # Where each count's entries begin.
+        self._first = torch.arange(number, device=role.runtime.place) << bits
         length = (number * width << bits) // 8
         if role.is_e1:
             self._arrival = role.expect(role.d, length)
             return
-        self._entries = role.bytes_with_e0("zero counts", length)
+        self._entries = role.drawn_with_e0("zero counts", length)
         if role.is_d:
-            entries = self._entries.copy()
+            entries = self._entries.clone()
             at, shift, value = _field(entries, self._first + self._opening.r, width)
             mask = (1 << width) - 1
             new = value & ~(mask << shift) | (((value >> shift) - 1) & mask) << shift
-            entries[at] = new & 255
+            entries[at] = (new & 255).to(torch.uint8)
             spilt = shift + width > 8  # else the next byte may be another count's
-            entries[at[spilt] + 1] = new[spilt] >> 8
+            entries[at[spilt] + 1] = (new[spilt] >> 8).to(torch.uint8)
             role.send(role.e1, entries, "zero counts", OFFLINE)
 
     def share(self) -> torch.Tensor:
         """An evaluator's share mod 2^width, int64 (rows,); the sum over a row's counts."""
-        entries = self._entries if self.role.is_e0 else self._arrival.bytes()
+        entries = self._entries if self.role.is_e0 else self._arrival.tensor()
         _, shift, value = _field(entries, self._first + self._opening.c(), self.width)
-        picked = torch.from_numpy(value >> shift).reshape(self.shape).sum(-1)
+        picked = (value >> shift).reshape(self.shape).sum(-1)
         return (picked if self.role.is_e0 else -picked) & ((1 << self.width) - 1)
 
 
-def _field(entries: np.ndarray, index: torch.Tensor, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _field(
+    entries: torch.Tensor, index: torch.Tensor, width: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Where entries of ``width`` bits lie: (byte, bit in it, the two bytes from there on)."""
-    bit = index.numpy() * width
+    bit = index * width
     at, shift = bit >> 3, bit & 7
-    after = np.minimum(at + 1, len(entries) - 1)
-    return at, shift, entries[at].astype(np.int64) | entries[after].astype(np.int64) << 8
+    after = (at + 1).clamp(max=len(entries) - 1)
+    return at, shift, entries[at].to(torch.int64) | entries[after].to(torch.int64) << 8
 
 
 class Rotation:
@@ -165,20 +167,18 @@ class Rotation:
             self._arrivals = (role.expect(role.e0, length), role.expect(role.e1, length))
             return
         below = zero.share()
-        first = torch.zeros(rows, 1, dtype=torch.uint8)
-        last = torch.full((rows, 1), 1 if role.is_e0 else 0, dtype=torch.uint8)
+        first = below.new_zeros(rows, 1)
+        last = below.new_full((rows, 1), 1 if role.is_e0 else 0)
         steps = torch.cat([first, below], 1) ^ torch.cat([below, last], 1)
-        pad = np.unpackbits(role.bytes_of_evaluators("rotation pad", length), bitorder="little")
-        raw = role.bytes_of_evaluators("rotation", rows)
-        self.rho = torch.from_numpy(raw.astype(np.int64)) & (buckets - 1)
-        rotated = histogram.rotate_rows(steps ^ torch.from_numpy(pad).reshape(rows, buckets), self.rho)
-        role.send(role.d, np.packbits(rotated.numpy().reshape(-1), bitorder="little"), "rotated one-hot")
+        pad = unpack_flags(role.drawn_of_evaluators("rotation pad", length), rows * buckets)
+        self.rho = role.drawn_of_evaluators("rotation", rows).to(torch.int64) & (buckets - 1)
+        rotated = histogram.rotate_rows(steps ^ pad.reshape(rows, buckets), self.rho)
+        role.send(role.d, pack_flags(rotated.reshape(-1)), "rotated one-hot")
 
     def position(self) -> torch.Tensor:
         """D's view: μ = m + ρ mod buckets, uniform; int64 (rows,)."""
-        both = self._arrivals[0].bytes() ^ self._arrivals[1].bytes()
-        bits = np.unpackbits(both, bitorder="little").reshape(self.rows, self.buckets)
-        return torch.from_numpy(bits.argmax(1))
+        both = self._arrivals[0].tensor() ^ self._arrivals[1].tensor()
+        return unpack_flags(both, self.rows * self.buckets).reshape(self.rows, self.buckets).argmax(1)
 
 
 class Theta:
@@ -198,7 +198,7 @@ class Theta:
 
     def value(self) -> torch.Tensor:
         """θ at an evaluator, int64 (rows,)."""
-        return torch.from_numpy(self._arrival.bytes().astype(np.int64))
+        return self._arrival.tensor().to(torch.int64)
 
 
 class ReferenceByDealer:
@@ -211,8 +211,7 @@ class ReferenceByDealer:
         self.role, self.rows, self.buckets, self.step = role, rows, buckets, step
         self.turns = buckets << step
         if role.is_d:
-            raw = role.private_bytes("eta", rows)
-            self.eta = torch.from_numpy(raw.astype(np.int64)) & (self.turns - 1)
+            self.eta = role.drawn_privately("eta", rows).to(torch.int64) & (self.turns - 1)
 
     def find(self, counts: torch.Tensor | None, bits: int) -> Protocol[torch.Tensor | None]:
         """m·2^step - η at evaluators, up to multiples of ``turns``; None at D. 3 rounds."""
@@ -234,12 +233,12 @@ class ReferenceByOpening:
         self.role, self.rows, self.buckets, self.step = role, rows, buckets, step
         self._last = (buckets << step) - 1
         if role.is_d:
-            self.eta = (self._mask(role.bytes_with_e0) + self._mask(role.bytes_with_e1)) & self._last
+            self.eta = (self._mask(role.drawn_with_e0) + self._mask(role.drawn_with_e1)) & self._last
         else:
-            self._own = self._mask(role.bytes_with_dealer)
+            self._own = self._mask(role.drawn_with_dealer)
 
-    def _mask(self, stream: Callable[[str, int], np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(stream("reference mask", self.rows).astype(np.int64))
+    def _mask(self, stream: Callable[[str, int], torch.Tensor]) -> torch.Tensor:
+        return stream("reference mask", self.rows).to(torch.int64)
 
     def find(self, counts: torch.Tensor | None, bits: int) -> Protocol[torch.Tensor | None]:
         """m·2^step - η at evaluators, up to multiples of buckets·2^step; None at D. 2 rounds; a byte a row each way."""
@@ -254,4 +253,4 @@ class ReferenceByOpening:
         role.send(role.other, mine.to(torch.uint8), "reference")
         arrival = role.expect(role.other, self.rows)
         yield
-        return mine + torch.from_numpy(arrival.bytes().astype(np.int64))
+        return mine + arrival.tensor().to(torch.int64)

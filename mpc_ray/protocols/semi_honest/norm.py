@@ -11,6 +11,7 @@ from mpc_ray.protocols.semi_honest.open import Opening, open_masked, reshare
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.row_scale import RowScale
+from mpc_ray.protocols.semi_honest.thirds import Halves
 from mpc_ray.protocols.semi_honest.truncate import Truncation
 from mpc_ray.sharing.fixed import PRODUCT_BITS, check_scale
 from mpc_ray.sharing.replicated import Shared, Summand
@@ -25,7 +26,7 @@ class Squares:
     one_hot: OneHot
 
 
-def open_squares(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> Protocol[Squares]:
+def open_squares(role: Role, z: Summand | Halves, plan: NormPlan, checks: RangeChecks) -> Protocol[Squares]:
     """[z] (rows, d) → z in masked form at plan.centre_scale, its rows' sums of squares being opened. 1 round, and a
     second one begun.
 
@@ -43,7 +44,7 @@ def open_squares(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) ->
     return Squares(truncation, opening, one_hot)
 
 
-def scaled_rows(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> Protocol[RowScale]:
+def scaled_rows(role: Role, z: Summand | Halves, plan: NormPlan, checks: RangeChecks) -> Protocol[RowScale]:
     """[z] (rows, d) → z_ij·rsqrt(Σ_j z_ij²) in 2-of-2 form, at plan.centre_scale + plan.rsqrt.scale.
 
     3 rounds: open with the truncation, open the sum of squares, multiply. Bytes an element: 8 from E0, E1 each; from
@@ -58,7 +59,7 @@ def scaled_rows(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> 
     return scaled
 
 
-def normalise(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> Protocol[Shared]:
+def normalise(role: Role, z: Summand | Halves, plan: NormPlan, checks: RangeChecks) -> Protocol[Shared]:
     """[z] → ⟨z_ij·rsqrt(Σ_j z_ij²/d)⟩ at plan.scale. 4 rounds: ``scaled_rows`` and a reshare."""
     scaled = yield from scaled_rows(role, z, plan, checks)
     return (yield from reshare(role, scaled.share(), z.shape, plan.scale))

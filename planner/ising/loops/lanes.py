@@ -12,32 +12,16 @@ from typing import Any
 import numpy as np
 
 from mpc_ray.planner.compiled import compiled
+from mpc_ray.planner.draws import draw, unit
 from mpc_ray.planner.ising.loops.layout import LANES
 from mpc_ray.planner.ising.loops.vector import visit_16, visit_32
-
-
-@compiled
-def draw(state: Any) -> Any:
-    """The next 64 bits of a xorshift generator (Marsaglia 2003). Of search, not of cryptography."""
-    x = state[0]
-    x ^= x << np.uint64(13)
-    x ^= x >> np.uint64(7)
-    x ^= x << np.uint64(17)
-    state[0] = x
-    return x
-
-
-@compiled
-def uniform(state: Any) -> Any:
-    """A number between 0 and 1, neither included."""
-    return (np.float64(draw(state) >> np.uint64(11)) + 0.5) / 9007199254740992.0
 
 
 @compiled
 def fill(table: Any, state: Any) -> Any:
     """-ln u for each place of the table, which is TABLE + LANES long."""
     for i in range(table.shape[0]):
-        table[i] = -np.log(uniform(state))
+        table[i] = -np.log(unit(state))
 
 
 @compiled
@@ -68,32 +52,6 @@ def fields(first: Any, others: Any, couplings: Any, s: Any, h: Any, energy: Any)
 
 
 @compiled
-def sweep_16(
-    first: Any, others: Any, couplings: Any, h: Any, s: Any, half: Any, table: Any, energy: Any, state: Any
-) -> Any:
-    """One Metropolis step at each vertex of each copy; `half[r]` is half the temperature of copy r. For int16."""
-    for i in range(s.shape[0]):
-        at = np.int64(draw(state) >> np.uint64(48))
-        visit_16(
-            h.ctypes.data, s.ctypes.data, i, table.ctypes.data + 4 * at, half.ctypes.data, energy.ctypes.data,
-            others.ctypes.data, couplings.ctypes.data, first[i], first[i + 1],
-        )  # fmt: skip
-
-
-@compiled
-def sweep_32(
-    first: Any, others: Any, couplings: Any, h: Any, s: Any, half: Any, table: Any, energy: Any, state: Any
-) -> Any:
-    """The same for int32."""
-    for i in range(s.shape[0]):
-        at = np.int64(draw(state) >> np.uint64(48))
-        visit_32(
-            h.ctypes.data, s.ctypes.data, i, table.ctypes.data + 4 * at, half.ctypes.data, energy.ctypes.data,
-            others.ctypes.data, couplings.ctypes.data, first[i], first[i + 1],
-        )  # fmt: skip
-
-
-@compiled
 def sweep(
     first: Any, others: Any, couplings: Any, h: Any, s: Any, half: Any, table: Any, energy: Any, state: Any
 ) -> Any:
@@ -101,10 +59,19 @@ def sweep(
 
     `h`, `s` and `couplings` are all int16 (fields up to 2^14) or all int32; `energy` is int32.
     """
-    if h.itemsize == 2:
-        sweep_16(first, others, couplings, h, s, half, table, energy, state)
-    else:
-        sweep_32(first, others, couplings, h, s, half, table, energy, state)
+    narrow = h.itemsize == 2
+    for i in range(s.shape[0]):
+        logarithms = table.ctypes.data + 4 * np.int64(draw(state) >> np.uint64(48))
+        if narrow:
+            visit_16(
+                h.ctypes.data, s.ctypes.data, i, logarithms, half.ctypes.data, energy.ctypes.data,
+                others.ctypes.data, couplings.ctypes.data, first[i], first[i + 1],
+            )  # fmt: skip
+        else:
+            visit_32(
+                h.ctypes.data, s.ctypes.data, i, logarithms, half.ctypes.data, energy.ctypes.data,
+                others.ctypes.data, couplings.ctypes.data, first[i], first[i + 1],
+            )  # fmt: skip
 
 
 @compiled

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mpc_ray.planner.compiled import compiled
-from mpc_ray.planner.ising.loops.lanes import draw
+from mpc_ray.planner.draws import draw
 from mpc_ray.planner.ising.loops.layout import LANES
 
 

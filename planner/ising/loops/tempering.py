@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mpc_ray.planner.compiled import compiled
-from mpc_ray.planner.ising.loops.lanes import descend, fill, settle, sweep, uniform
+from mpc_ray.planner.draws import unit
+from mpc_ray.planner.ising.loops.lanes import descend, fill, settle, sweep
 from mpc_ray.planner.ising.loops.layout import LANES
 
 FRESH = 10_000  # sweeps until the table of logarithms is filled anew
@@ -58,7 +59,7 @@ def temper(
             a, b = lane[t], lane[t + 1]
             d = (0.5 / half[t] - 0.5 / half[t + 1]) * (energy[b] - energy[a])
             tried[t] += 1
-            if d <= 0 or d < -np.log(uniform(state)):
+            if d <= 0 or d < -np.log(unit(state)):
                 taken[t] += 1
                 lane[t], lane[t + 1] = b, a
     return least

@@ -91,29 +91,6 @@ def scratch(n: int, G: int) -> Scratch:
 
 
 @compiled
-def following(random: Array) -> Any:
-    """xorshift64 (Marsaglia, 2003)."""
-    x = random[0]
-    x ^= x << np.uint64(13)
-    x ^= x >> np.uint64(7)
-    x ^= x << np.uint64(17)
-    random[0] = x
-    return x
-
-
-@compiled
-def below(random: Array, n: int) -> Any:
-    """A number from 0 to n - 1."""
-    return np.int64((following(random) >> np.uint64(11)) % np.uint64(n))
-
-
-@compiled
-def unit(random: Array) -> float:
-    """A number in (0, 1)."""
-    return (float(following(random) >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
-
-
-@compiled
 def batches(d: Data, t: int, mode: int, member: Array, k: int, s: Scratch) -> int:
     """Cut the queue `member[:k]` of triple t into batches and order them; `s` holds them. Returns how many."""
     rule, by = mode % RULES, mode // RULES

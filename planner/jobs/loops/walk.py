@@ -8,22 +8,25 @@ from __future__ import annotations
 import numpy as np
 
 from mpc_ray.planner.compiled import compiled
+from mpc_ray.planner.draws import below, unit
 from mpc_ray.planner.jobs.loops.layout import MODES, Array, Data
 from mpc_ray.planner.jobs.loops.queues import (
+    END,
+    EXCESS,
     NBYTES,
     STATS,
     Goal,
     State,
-    below,
     insert,
     links,
     measure,
     rebuild,
     scratch,
-    unit,
     value,
     without,
 )
+
+EAGERNESS = 0.75
 
 
 @compiled
@@ -34,6 +37,7 @@ def walk(
     mates: Array,
     start: Array,
     near: int,
+    eager: Array,
     moves: int,
     hot: float,
     cold: float,
@@ -45,6 +49,7 @@ def walk(
     """Metropolis' walk of `moves` proposals while the temperature falls from `hot` to `cold`; 0: descent.
 
     `mates[start[g]:start[g + 1]]` are the jobs of group g; `near` how many of a job's quickest triples are proposed;
+    three proposals in four are for one of the jobs `eager`, where there are any;
     `shares` [4]: shares of proposals that swap two jobs, take a job's whole group from its queue, cut or order a queue
     otherwise, and send a job to where another of its group is. The best plan met goes to `best_place`, `best_mode`;
     `found` [2] becomes its value and that of `p`, which is left where the walk ended.
@@ -77,6 +82,8 @@ def walk(
         if step % 64 == 63:
             heat *= falls
         j = below(p.random, n)
+        if len(eager) > 0 and unit(p.random) < EAGERNESS:
+            j = eager[below(p.random, len(eager))]
         a = p.place[j]
         u = unit(p.random)
         other, leaving, mode_a = -1, 1, p.mode[a]
@@ -178,11 +185,15 @@ def fill(d: Data, p: State, goal: Goal, turn: Array, near: int) -> None:
     s = scratch(n, d.fixed.shape[1])
     rebuild(d, p, goal, s)
     load = np.zeros(len(d.capacity))
-    new_load = np.zeros(len(d.capacity))
+    none = np.zeros(0)
     links(d, p, load)
     sums, after = np.zeros(STATS), np.zeros(STATS)
+    longest = 0.0
     for t in range(T):
         sums += p.stat[t]
+        longest = max(longest, p.stat[t, END])
+    for l in range(len(load)):
+        longest = max(longest, load[l])
     row, stat, best_stat = np.zeros(n + 1, np.int64), np.zeros(STATS), np.zeros(STATS)
     for j in turn:
         c = d.klass[j]
@@ -193,11 +204,14 @@ def fill(d: Data, p: State, goal: Goal, turn: Array, near: int) -> None:
             row[:k] = p.queue[t, :k]
             k = insert(row, k, j)
             measure(d, t, p.mode[t], row, k, goal, s, stat)
+            most = max(longest, stat[END])
             for l in range(len(load)):
-                new_load[l] = load[l] + (stat[NBYTES] - p.stat[t, NBYTES]) * d.pairs[t, l] / d.capacity[l]
+                more = (stat[NBYTES] - p.stat[t, NBYTES]) * d.pairs[t, l] / d.capacity[l]
+                most = max(most, load[l] + more)
             for x in range(STATS):
                 after[x] = sums[x] + stat[x] - p.stat[t, x]
-            new = value(d, goal, after, new_load, 0)
+            after[EXCESS] = most - goal.m  # the makespan itself: one job at a time has no need of the bound
+            new = value(d, goal, after, none, 0)
             if new < least:
                 least, chosen = new, t
                 best_stat[:] = stat
@@ -206,6 +220,8 @@ def fill(d: Data, p: State, goal: Goal, turn: Array, near: int) -> None:
         p.place[j] = t
         for l in range(len(load)):
             load[l] += (best_stat[NBYTES] - p.stat[t, NBYTES]) * d.pairs[t, l] / d.capacity[l]
+            longest = max(longest, load[l])
         for x in range(STATS):
             sums[x] += best_stat[x] - p.stat[t, x]
         p.stat[t] = best_stat
+        longest = max(longest, best_stat[END])

@@ -10,7 +10,8 @@ from mpc_ray.planner.assignment.chains import Schedule, anneal
 from mpc_ray.planner.assignment.descent import descend, overload_price
 from mpc_ray.planner.assignment.potts import bifurcate
 from mpc_ray.planner.assignment.prices import prices
-from mpc_ray.planner.assignment.state import State, Table, below, seeds, state, table
+from mpc_ray.planner.assignment.state import State, Table, seeds, state, table
+from mpc_ray.planner.draws import below
 
 GO, STOP = np.zeros(1, np.int64), np.ones(1, np.int64)
 
