@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ RUNS = 3
 
 
 def watched(job: EncoderJob, session: Session, runs: int, progress: Progress) -> Schedule:
-    """The schedule of a job, from ``runs`` passes after one to warm up: for every round the least that it took.
+    """The schedule of a job, from ``runs`` passes after one to warm up: for every round the median.
 
     The parties must be processes of their own. Raises MpcError if two passes had different rounds.
     """
@@ -37,7 +38,7 @@ def watched(job: EncoderJob, session: Session, runs: int, progress: Progress) ->
     work, config = job.work, session.config
     batch, seq, _ = work.x.shape
     steps = tuple(
-        tuple(_least([run[me][i] for run in found]) for i in range(len(found[0][me]))) for me in range(3)
+        tuple(_typical([run[me][i] for run in found]) for i in range(len(found[0][me]))) for me in range(3)
     )
     made = machine(config.device)
     return Schedule(
@@ -54,12 +55,13 @@ def watched(job: EncoderJob, session: Session, runs: int, progress: Progress) ->
     )
 
 
-def _least(steps: Sequence[Step]) -> Step:
+def _typical(steps: Sequence[Step]) -> Step:
     first = steps[0]
     if any((one.sent, one.awaits) != (first.sent, first.awaits) for one in steps):
         raise MpcError("two passes of one input differ in bytes", remedy="report this as a defect")
     compute, meanwhile, transport = (
-        min(getattr(one, name) for one in steps) for name in ("compute", "meanwhile", "transport")
+        statistics.median(getattr(one, name) for one in steps)
+        for name in ("compute", "meanwhile", "transport")
     )
     return replace(first, compute=compute, meanwhile=meanwhile, transport=transport)
 
