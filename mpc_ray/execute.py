@@ -229,6 +229,8 @@ class Executor:
         started = time.perf_counter()
         inputs = {name: moved(shared, runtime.place) for name, shared in given.items()}
         runtime.begin(job, int(header.get("attempt", 0)))
+        if header.get("profile"):
+            runtime.profile()
         runtime.clock = 1  # the client's message was the first of the chain
         if header.get("watch"):
             runtime.watch()
@@ -252,6 +254,8 @@ class Executor:
             report["jobs"] = [{"texts": count, "checks": labels} for count in texts]
         else:
             report |= {"checks": labels, "trace": [[place, rows.scale] for place, rows in trace]}
+        if runtime.timeline is not None:
+            report["profile"] = runtime.timeline.close()
         report |= {
             "seconds": time.perf_counter() - started,
             **counts,

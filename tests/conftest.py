@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 STARTS_RAY = frozenset(
     f"tests/{name}.py"
     for name in (
-        "cli/test_main_ray", "clusters/test_up_aws", "clusters/test_up_local", "dispatch/test_router",
-        "endpoint/test_ray", "planner/tune/test_tune", "serve/test_onecluster", "serve/test_serve", "session/test_ray",
+        "cli/test_main_ray", "clusters/test_up_aws", "clusters/test_up_local", "dispatch/test_emulated",
+        "dispatch/test_router", "endpoint/test_ray", "planner/tune/test_tune", "serve/test_onecluster",
+        "serve/test_serve", "session/test_ray",
     )
 )  # fmt: skip
 

@@ -12,7 +12,8 @@ rounds. (The clock of the values a message was computed from can only be smaller
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.meter import ONLINE
 from mpc_ray.correlation.prf import Correlation
 from mpc_ray.kernels import transfer
+from mpc_ray.protocols.timeline import COMPUTE, DEALER, SEND, WAIT, Timeline
 
 T = TypeVar("T")
 Protocol = Generator[None, None, T]
@@ -95,6 +97,8 @@ class Runtime:
         self.clock = 0
         self.sites = 0
         self.meanwhile: Callable[[], None] = lambda: None
+        self.timeline: Timeline | None = None
+        self.channel.meter.written = None
         self.steps: list[list[Any]] | None = None
         self._since = 0.0
         self._sending: set[tuple[str, str]] = set()
@@ -108,6 +112,11 @@ class Runtime:
         self.channel.begin(job, attempt)
         self.channel.meter.reset()
         self.correlation.begin(job, attempt)
+
+    def profile(self) -> None:
+        """Note from now on, until the job's end, when what was done."""
+        self.timeline = Timeline()
+        self.channel.meter.written = self.timeline.written
 
     def new_site(self) -> int:
         """A number for one sub-protocol's randomness; the same at all three parties."""
@@ -167,7 +176,8 @@ class Runtime:
         transfer.settle(self.place)
         for peer in self.peers:
             if self._out[peer]:
-                self.channel.send(peer, self.step, clock + 1, self._out[peer])
+                with self._span(SEND, f"to party {peer}"):
+                    self.channel.send(peer, self.step, clock + 1, self._out[peer])
                 self._out[peer] = []
         busy = time.process_time()
         self.timing.waiting -= self._work()
@@ -175,7 +185,8 @@ class Runtime:
         for peer in self.peers:
             arrivals = self._in[peer]
             if arrivals:
-                theirs = self.channel.receive(peer, self.step, [a.buffer.data for a in arrivals])
+                with self._span(WAIT, f"for party {peer}"):
+                    theirs = self.channel.receive(peer, self.step, [a.buffer.data for a in arrivals])
                 self.clock = max(self.clock, theirs)
                 for arrival in arrivals:
                     arrival.ready = True
@@ -187,8 +198,12 @@ class Runtime:
     def _work(self) -> float:
         """Do what nobody waits for; the seconds it took."""
         started = time.perf_counter()
-        self.meanwhile()
+        with self._span(COMPUTE, "range checks"):
+            self.meanwhile()
         return time.perf_counter() - started
+
+    def _span(self, lane: str, name: str) -> AbstractContextManager[None]:
+        return nullcontext() if self.timeline is None else self.timeline.span(lane, name)
 
     def counts(self) -> dict[str, Any]:
         """What the job cost this party, as its answer says it (``mpc_ray.report`` reads it)."""
@@ -217,17 +232,28 @@ class Runtime:
                 return end.value  # type: ignore[no-any-return]
             self.exchange()
 
-    def timed(self, function: str, protocol: Protocol[T], layer: str = "") -> Protocol[T]:
-        """The same protocol, its computing time added to ``function`` in ``layer``."""
-        timing = self.timing
+    @contextmanager
+    def working(self, function: str, layer: str = "", dealing: bool = False) -> Iterator[None]:
+        """Add the block's computing time to ``function`` in ``layer``; ``dealing``: it is a dealer's."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            ended = time.perf_counter()
+            self.timing.add(layer, function, ended - started)
+            if self.timeline is not None:
+                self.timeline.add(DEALER if dealing else COMPUTE, function, layer, started, ended)
+
+    def timed(
+        self, function: str, protocol: Protocol[T], layer: str = "", dealing: bool = False
+    ) -> Protocol[T]:
+        """The same protocol, ``working`` on ``function``."""
         while True:
-            started = time.perf_counter()
-            try:
-                next(protocol)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            finally:
-                timing.add(layer, function, time.perf_counter() - started)
+            with self.working(function, layer, dealing):
+                try:
+                    next(protocol)
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]
             yield
 
 

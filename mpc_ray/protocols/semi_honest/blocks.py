@@ -96,7 +96,8 @@ class SemiHonestBlocks:
         """10 rounds: QKV and its truncation (2), then softmax and the product with V (8)."""
         shares = self.model.layers[layer]
         b, n, width = h.shape
-        z = shares.qkv.thirds(rows_of(h))
+        with self.runtime.working("qkv", layer):
+            z = shares.qkv.thirds(rows_of(h))
         first, last = slice(0, 2 * width), slice(2 * width, 3 * width)
         qk = self.thirds(z.columns(first), layer, "qkv", truncated(shares.query_key_scale))
         v = self.thirds(z.columns(last), layer, "qkv", truncated(shares.value_scale))
@@ -110,11 +111,15 @@ class SemiHonestBlocks:
         self, layer: str, plan: SoftmaxPlan, q: Shared, k: Shared, v: Callable[[], Shared]
     ) -> Protocol[Shared]:
         """softmax(q·kᵀ)·v of all heads, each (b, heads, n, d), to (b, n, h). 8 rounds, 7 with ``few_rounds``."""
-        groups = [self.group(plan, heads, k, v) for heads in by_buckets(plan)]
+        with self.runtime.working("softmax", layer):
+            groups = [self.group(plan, heads, k, v) for heads in by_buckets(plan)]
         parts = yield from together(
             [
                 self.runtime.timed(
-                    "softmax", self.query_block(layer, plan, q[:, :, rows], groups, third), layer
+                    "softmax",
+                    self.query_block(layer, plan, q[:, :, rows], groups, third),
+                    layer,
+                    self._deals(third),
                 )
                 for third, rows in thirds_of(q.shape[2])
             ]
@@ -128,14 +133,16 @@ class SemiHonestBlocks:
             (shares.out, shares.attention_norm) if which == ATTENTION_OUT else (shares.down, shares.ffn_norm)
         )
         b, n, width = h.shape
-        z = linear.thirds(rows_of(a), rows_of(h))
+        with self.runtime.working(which, layer):
+            z = linear.thirds(rows_of(a), rows_of(h))
         return reshaped((yield from self._norm(z, plan, layer, which)), (b, n, width))
 
     def linear_activation(self, h: Shared, layer: str) -> Protocol[Shared]:
         """3 rounds: the activation takes the place of the truncation."""
         shares = self.model.layers[layer]
         b, n, _ = h.shape
-        z = shares.up.thirds(rows_of(h))
+        with self.runtime.working("activation", layer):
+            z = shares.up.thirds(rows_of(h))
         y = yield from self.thirds(
             z, layer, "activation", lambda r, s, checks: evaluate(r, s, shares.activation, checks)
         )
@@ -174,8 +181,11 @@ class SemiHonestBlocks:
         for k, rows, part in z:
             checks = self.checks.chunk(rows.start, z.rows)
             done = block(Role(self.runtime, k, layer, function), part, checks)
-            parts.append(self.runtime.timed(function, done, layer))
+            parts.append(self.runtime.timed(function, done, layer, self._deals(k)))
         return concatenate((yield from together(parts)), 0)
+
+    def _deals(self, third: int) -> bool:
+        return self.runtime.me == (third + 2) % 3
 
     def _norm(self, z: Thirds, plan: NormPlan, layer: str, function: str) -> Protocol[Shared]:
         return (
