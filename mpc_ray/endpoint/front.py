@@ -177,6 +177,16 @@ class Front:
             self.error = error
             self.failed.set()
 
+    def _looked_at_directory(self, before: bool) -> bool:
+        """Whether the directory holds still; its end is logged once."""
+        try:
+            self.standing.current()
+        except MpcError as error:
+            if before:
+                log.error("%s", error)
+            return False
+        return True
+
     def _look_at_models(self) -> None:
         while True:
             with unbroken(log):
@@ -185,10 +195,11 @@ class Front:
                 return
 
     def _keep_house(self) -> None:
-        swept = 0.0
+        swept, current = 0.0, True
         while not self._over.wait(LOOK_S):
             with unbroken(log):
                 self._watch.look()
+            current = self._looked_at_directory(current)
             self.jobs.sweep()
             metrics.held("envelopes", self.jobs.held_bytes)
             if time.monotonic() - swept > SWEEP_S:

@@ -44,9 +44,8 @@ class Door:
         self.sockets = tuple(sockets)
         self._protocol, self._tls = protocol, tls
         self._handshake_s, self._linger_s, self._most = handshake_s, linger_s, most
-        self._waiting: dict[
-            socket.socket, str
-        ] = {}  # unfinished handshakes and their addresses, the oldest first
+        # Unfinished handshakes and their addresses, the oldest first.
+        self._waiting: dict[socket.socket, str] = {}
         self._greeting: set[asyncio.Task[None]] = set()
         self._accepting = [asyncio.create_task(self._accept(one), name="accept") for one in self.sockets]
 
@@ -67,15 +66,19 @@ class Door:
         await asyncio.gather(*self._accepting, return_exceptions=True)
 
     async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, told = asyncio.get_running_loop(), ""
         while True:
             try:
                 sock, address = await loop.sock_accept(listening)
             except OSError as error:
-                log.warning("a connection could not be accepted: %s", error.strerror)
+                why = error.strerror or type(error).__name__
+                if why != told:
+                    log.warning("a connection could not be accepted: %s", why)
+                told = why
                 self._drop()
                 await asyncio.sleep(PAUSE_S)
                 continue
+            told = ""
             while len(self._waiting) >= self._most:
                 self._drop()
             self._waiting[sock] = str(address[0])
@@ -100,6 +103,9 @@ class Door:
                     ssl_shutdown_timeout=self._linger_s,
                 )
         except OSError:  # no TLS, too slow, or gone: a stranger's business
+            sock.close()
+        except Exception as error:  # noqa: BLE001 - one connection's fault is not the next one's
+            log.error("%s in a handshake", type(error).__name__)
             sock.close()
         finally:
             self._waiting.pop(sock, None)

@@ -14,12 +14,17 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from mpc_ray.channel.fair import oldest_of_most
+
 UNREAD_S = 30.0  # how long an answer may wait for its reader
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """``header_s``: headers must be there within so many seconds; ``connections``: open at once, more are closed."""
+    """``header_s``: headers must be there within so many seconds; ``connections``: open at once.
+
+    For one connection more an idle one is closed.
+    """
 
     header_s: float
     connections: int
@@ -33,20 +38,37 @@ class BoundedProtocol(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state)
         self._bounds = bounds
+        self._heard = self.loop.time()
         self._headers_due: asyncio.TimerHandle | None = None
         self._read_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._bounds.connections:
-            transport.abort()
+        if len(self.connections) > self._bounds.connections and self._leaves():
             return
         self._await_headers()
 
+    def _leaves(self) -> bool:
+        """Hang up on one that has no request under way, so that connections alone keep nobody out; is it this one?
+
+        It is that of the address with most of them that was silent for longest.
+        """
+        others = [one for one in self.connections if isinstance(one, BoundedProtocol) and one.idle]
+        idle = sorted(others, key=lambda one: one._heard)
+        leaver = oldest_of_most({one: one.client[0] if one.client else "" for one in idle})
+        leaver.transport.abort()
+        return leaver is self
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
     def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
         super().data_received(data)
         # Bytes came, and no request is being answered: they are part of headers, or of a body that nobody reads.
-        if self.cycle is None or self.cycle.response_complete:
+        if self.idle:
             self._await_headers()
         else:
             self._cancel_headers()

@@ -230,6 +230,32 @@ def test_silent_connections_are_counted_and_keep_nobody_out(
                 line.close()
 
 
+def test_idle_connections_of_one_address_keep_nobody_out(made: Federation) -> None:
+    """They have passed TLS; a request that is under way is not among those that have to go."""
+    fake = Fake("eu", seconds=1.0)
+    with hosted(config(made, header_s=30.0, connections=6), {"eu": fake}) as server:
+        lines, answers = [], []
+        with client(made, server) as http:
+            asked = threading.Thread(
+                target=lambda: answers.append(http.post("/v1/private/infer", json=body(made)).status_code)
+            )
+            asked.start()
+            while not fake.jobs:
+                time.sleep(0.01)
+            try:
+                for _ in range(12):
+                    raw = silent(server, "127.0.0.2")
+                    lines.append(trusting(made).wrap_socket(raw, server_hostname="gateway"))
+                with client(made, server) as other:
+                    assert other.get("/v2/health/live").status_code == 200
+                assert len(server.server_state.connections) <= 6
+                asked.join()
+                assert answers == [200]
+            finally:
+                for line in lines:
+                    line.close()
+
+
 def test_a_process_may_open_as_many_files_as_it_needs() -> None:
     """In a process of its own: a limit that is lowered stays so."""
     program = (
