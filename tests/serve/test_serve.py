@@ -37,6 +37,7 @@ with warnings.catch_warnings():  # Ray's own, about its own
     from mpc_ray.serve.deployments import Arguments, build, triple
     from mpc_ray.serve.handle import HandleTriples
 
+pytestmark = pytest.mark.timeout(330)  # the scenario, on a busy machine
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "configs"
 
