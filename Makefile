@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test rehearsal nightly lint format wheel bench test-gpu clean
+.PHONY: help venv demo test rehearsal nightly lint format wheel bench test-gpu bench-gpu clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -49,7 +49,8 @@ test: $(STAMP) ## Run the tests
 rehearsal: $(STAMP) ## Three operators, gateway, proxy and clients on this machine, then attacks and kills
 	@$(BIN)/python tests/rehearsal/run.py $(ARGS)
 
-nightly: $(STAMP) ## The rehearsal with 10,000 hostile requests, and ten minutes of soak each under uvicorn and Serve
+nightly: $(STAMP) ## Every attack on malicious_3pc, the rehearsal with 10,000 hostile requests, soak under uvicorn and Serve
+	@$(BIN)/python tests/adversary/attacks.py
 	@$(BIN)/python tests/rehearsal/run.py --full
 	@$(BIN)/python benchmarks/soak.py --minutes 10
 	@$(BIN)/python benchmarks/soak.py --minutes 10 --mode serve
@@ -72,11 +73,22 @@ wheel: $(STAMP) ## Build the package that `ray up` sends to machines, into dist/
 bench: $(STAMP) ## Measure one MiniLM pass on this machine
 	@$(BIN)/mpc-ray bench encoder --shape minilm --seq 128 --batch 1 $(ARGS)
 
-test-gpu: $(STAMP) ## Run the GPU tests; says so and stops where there is no device
-	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-	  $(PYTEST) -m gpu $(ARGS); \
+# Where PyTorch and CuPy are the machine's own: make test-gpu PYTHON=python3. No Ray and no network.
+PYTHON ?= $(BIN)/python
+NO_GPU := no CUDA device that PyTorch can use (nvidia-smi and a CUDA build of torch are needed)
+
+test-gpu: ## Run the GPU tests (PYTHON=python3: in the machine's own); says so and stops where there is no device
+	@if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
+	  PYTHONPATH="$$($(PYTHON) tests/gpu/path.py)" $(PYTHON) -P -m pytest -m gpu tests/gpu $(ARGS); \
 	else \
-	  echo "SKIPPED: no CUDA device that PyTorch can use, so no GPU test was run (nvidia-smi and a CUDA build of torch are needed)"; \
+	  echo "SKIPPED: $(NO_GPU), so no GPU test was run"; \
+	fi
+
+bench-gpu: ## Measure kernels and an encoder on a GPU (PYTHON=python3: in the machine's own)
+	@if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
+	  PYTHONPATH="$$($(PYTHON) tests/gpu/path.py)" $(PYTHON) -P -m mpc_ray.bench.gpu $(ARGS); \
+	else \
+	  echo "SKIPPED: $(NO_GPU), so nothing was measured"; \
 	fi
 
 clean: ## Remove .venv, caches and build products

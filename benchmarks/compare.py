@@ -6,6 +6,7 @@ The peer is spu_encoder.py (SecretFlow SPU 0.9.5, ABY3, three processes over loo
 .venv-peer, which is made when it is missing (a few minutes of downloads: it brings its own jax). Both work on
 the same random weights and the same input, weights and input secret; both clocks start at shared input and stop at
 shared output.
+``--protocol aby3`` runs mpc-ray under the peer's own protocol, ``malicious_3pc`` under one that proves it.
 They take turns, because times on a busy machine drift: quote ratios, with this run's JSON beside them.
 
 The peer's process starts anew for each of its runs, so its time is that of a first pass. mpc-ray's ``seconds`` are the
@@ -56,10 +57,12 @@ def run_peer(python, shape, seq):
     return last_json([python, HERE / "spu_encoder.py", *flags, "--seq", seq], environ)
 
 
-def run_ours(shape, seq, passes, launcher):
+def run_ours(shape, seq, passes, launcher, protocol):
     program = [sys.executable, "-P", "-m", "mpc_ray.cli.main", "bench", "encoder"]
     what = ["--shape", shape, "--seq", seq, "--batch", 1, "--weights", "random", "--runs", passes]
-    return last_json([*program, *what, "--launcher", launcher, "--tls", "--range-check", "--json"])
+    return last_json(
+        [*program, *what, "--launcher", launcher, "--protocol", protocol, "--tls", "--range-check", "--json"]
+    )
 
 
 def comparison(peer, ours):
@@ -98,8 +101,11 @@ def comparison(peer, ours):
     return {name: {"peer": a, "ours": b, "ratio": a / b} for name, (a, b) in rows.items()}
 
 
-def show(shape, seq, rows):
-    print(f"\n{shape}, {seq} tokens, batch 1, same random weights; ratio is peer / ours", file=sys.stderr)
+def show(shape, seq, protocol, rows):
+    print(
+        f"\n{shape}, {seq} tokens, batch 1, {protocol}, same random weights; ratio is peer / ours",
+        file=sys.stderr,
+    )
     for name, row in rows.items():
         print(f"  {name:36} {row['peer']:>14.6g} {row['ours']:>14.6g} {row['ratio']:>9.2f}", file=sys.stderr)
 
@@ -113,6 +119,9 @@ def main():
     parser.add_argument("--runs", type=int, default=3, help="turns: the peer once, mpc-ray once")
     parser.add_argument("--passes", type=int, default=3, help="measured passes in each of mpc-ray's turns")
     parser.add_argument("--launcher", default="ray", choices=("ray", "processes"))
+    parser.add_argument(
+        "--protocol", default="semi_honest_3pc", choices=("semi_honest_3pc", "aby3", "malicious_3pc")
+    )
     parser.add_argument("--peer-venv", type=Path, default=HERE.parent / ".venv-peer")
     a = parser.parse_args()
     if min(a.seq, a.runs, a.passes) < 1:
@@ -122,11 +131,11 @@ def main():
     for turn in range(a.runs):
         print(f"turn {turn + 1} of {a.runs}", file=sys.stderr)
         peer.append(run_peer(python, a.shape, a.seq))
-        ours.append(run_ours(a.shape, a.seq, a.passes, a.launcher))
+        ours.append(run_ours(a.shape, a.seq, a.passes, a.launcher, a.protocol))
     rows = comparison(peer, ours)
-    show(a.shape, a.seq, rows)
+    show(a.shape, a.seq, a.protocol, rows)
     machine = ours[-1]["machine"]
-    print(json.dumps({"shape": a.shape, "seq": a.seq, "turns": a.runs, "machine": machine,
+    print(json.dumps({"shape": a.shape, "seq": a.seq, "protocol": a.protocol, "turns": a.runs, "machine": machine,
                       "comparison": rows, "peer": peer, "ours": ours}))  # fmt: skip
 
 

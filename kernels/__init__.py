@@ -9,6 +9,11 @@ One file a subject:
 ``histogram``      thermometer counts, bit picks and row rotations (the softmax maximum)
 ``elementwise``    one-pass formulas of openings, truncations and splines
 ``packing``        bytes and bits packed tight for the wire
+``planes``         bits of 64 elements a word, and gates on them
+``replicated``     masked summands of products, truncations, sums of bits, exponentials
+``field``          vectors modulo a 61-bit prime, and exact sums of random subsets, for proofs
+``gf64``           vectors over GF(2^64), and claims about gates, for proofs
+``shrink``         matrices times random 0/1 vectors, for proofs
 ``warm``           compiles or loads every body ahead of time
 =================  =====================================================================
 

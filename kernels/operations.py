@@ -35,14 +35,14 @@ class Draw:
         end = torch.tensor(ENDS)[torch.randint(0, len(ENDS), shape, generator=self.source)]
         return torch.where(torch.randint(0, 8, shape, generator=self.source) == 0, end, x)
 
-    def bytes(self, *shape: int) -> Tensor:
+    def octets(self, *shape: int) -> Tensor:
         return torch.randint(0, 256, shape, generator=self.source).to(torch.uint8)
 
     def words16(self, *shape: int) -> Tensor:
         return torch.randint(0, 1 << 16, shape, generator=self.source).to(torch.uint16)
 
-    def key(self, length: int) -> Any:
-        return bytes(self.bytes(length).tolist())
+    def key(self, length: int) -> bytes:
+        return bytes(self.octets(length).tolist())
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _packed_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _added_product(a: Tensor, b: Tensor, plus: Tensor) -> Tensor:
-    return ring.add_matmul_packed(plus.clone(), a, ring.pack(b))
+    return ring.matmul_plus(a, ring.pack(b), plus)
 
 
 def _matrices(x: Draw) -> tuple[Tensor, Tensor]:
@@ -100,17 +100,17 @@ def _lookup(bits: Tensor, c: Tensor, tables: Tensor) -> Tensor:
 
 def _tables(x: Draw) -> tuple[Tensor, Tensor, Tensor]:
     n, rows = x.number(3, 12), x.number(1, 40)
-    return x.bytes(rows, 1 << (n - 3)), x.ring(rows), x.ring(x.number(1, 5), 1 << n)
+    return x.octets(rows, 1 << (n - 3)), x.ring(rows), x.ring(x.number(1, 5), 1 << n)
 
 
 def _one_hots(x: Draw) -> tuple[Tensor, Tensor]:
     rows = _some(x)
-    return x.bytes(rows, 1 << x.number(0, 5)), x.ring(rows)
+    return x.octets(rows, 1 << x.number(0, 5)), x.ring(rows)
 
 
 def _points(x: Draw) -> tuple[Tensor, Tensor, Tensor, int]:
     rows = x.number(1, 5)
-    return x.bytes(rows, 16), x.bytes(rows, 16), x.ring(rows), x.number(8, 12)
+    return x.octets(rows, 16), x.octets(rows, 16), x.ring(rows), x.number(8, 12)
 
 
 def _generated(seed0: Tensor, seed1: Tensor, position: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -134,7 +134,7 @@ def _expanded_reference(seed: Tensor, party: int, data: Tensor, n: int) -> Tenso
 def _keys(x: Draw) -> tuple[Tensor, int, Tensor, int]:
     """Not of any dealer: an expansion is defined for every key."""
     rows, n = x.number(1, 4), x.number(8, 12)
-    return x.bytes(rows, 16), x.number(0, 1), x.bytes(rows, dpf.key_bytes(n)), n
+    return x.octets(rows, 16), x.number(0, 1), x.octets(rows, dpf.key_bytes(n)), n
 
 
 def _points_summed(seed: Tensor, party: int, data: Tensor, n: int, c: Tensor, tables: Tensor) -> Tensor:
@@ -154,14 +154,14 @@ def _keys_and_tables(x: Draw) -> tuple[Any, ...]:
 
 def _thermometer(x: Draw) -> tuple[Any, ...]:
     rows, n, nb, bits = x.number(1, 3), x.number(1, 9), x.number(1, 70), 8 * x.number(1, 2)
-    e = x.bytes(rows, n, nb) if bits == 8 else x.words16(rows, n, nb)
-    keep = (None, x.bytes(n) & 1, x.bytes(rows, n) & 1)[x.number(0, 2)]
+    e = x.octets(rows, n, nb) if bits == 8 else x.words16(rows, n, nb)
+    keep = (None, x.octets(n) & 1, x.octets(rows, n) & 1)[x.number(0, 2)]
     return e, x.ring(rows, n), keep, bits
 
 
 def _counts(x: Draw) -> tuple[Tensor]:
     shape = x.number(1, 9), x.number(1, 100)
-    return (x.bytes(*shape) if x.number(0, 1) else x.words16(*shape),)
+    return (x.octets(*shape) if x.number(0, 1) else x.words16(*shape),)
 
 
 def _expand_stream(key: bytes, nonce: bytes, like: Tensor) -> Tensor:
@@ -177,11 +177,11 @@ OPERATIONS = (
         _matrices,
     ),
     Operation(
-        "ring.add_matmul_packed",
+        "ring.matmul_plus",
         lambda a, b, plus: plus + ring.matmul_reference(a, b),
         _added_product,
         ("ring_prepare", "ring_product"),
-        lambda x: (*(ab := _matrices(x)), x.ring(len(ab[0]), ab[1].shape[1])),
+        lambda x: (*(ab := _matrices(x)), x.ring(*[len(ab[0])] * x.number(0, 1), ab[1].shape[1])),
     ),
     Operation(
         "ring.matmul",
@@ -238,7 +238,7 @@ OPERATIONS = (
         histogram.rotate_rows_reference,
         histogram.rotate_rows,
         ("rotate_rows",),
-        lambda x: (x.bytes(n := x.number(1, 9), x.number(1, 70)), x.ring(n)),
+        lambda x: (x.octets(n := x.number(1, 9), x.number(1, 70)), x.ring(n)),
     ),
     Operation(
         "subset.subset_sums",
@@ -315,28 +315,28 @@ OPERATIONS = (
         packing.unpack_low_bytes_reference,
         packing.unpack_low_bytes,
         ("unpack_low_bytes",),
-        lambda x: (x.bytes(_some(x) * (n := x.number(1, 8))), n),
+        lambda x: (x.octets(_some(x) * (n := x.number(1, 8))), n),
     ),
     Operation(
         "packing.pack_bits",
         packing.pack_bits_reference,
         packing.pack_bits,
         ("pack_bits_int64", "pack_bits_uint16", "pack_bits_uint8"),
-        lambda x: ((x.ring, x.words16, x.bytes)[x.number(0, 2)](_some(x)), x.number(1, 16)),
+        lambda x: ((x.ring, x.words16, x.octets)[x.number(0, 2)](_some(x)), x.number(1, 16)),
     ),
     Operation(
         "packing.unpack_bits",
         packing.unpack_bits_reference,
         packing.unpack_bits,
         ("unpack_bits",),
-        lambda x: (x.bytes(((n := _some(x)) * (bits := x.number(1, 16)) + 7) // 8), n, bits),
+        lambda x: (x.octets(((n := _some(x)) * (bits := x.number(1, 16)) + 7) // 8), n, bits),
     ),
     Operation(
         "stream.expand",
         lambda key, nonce, like: stream.expand_reference(key, nonce, len(like)),
         _expand_stream,
         ("stream_bytes",),
-        lambda x: (x.key(32), x.key(12), x.bytes(_some(x))),
+        lambda x: (x.key(32), x.key(12), x.octets(_some(x))),
     ),
     Operation(
         "stream.add",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from mpc_ray.errors import InputError
@@ -79,6 +80,20 @@ def pack_bits(x: Tensor, bits: int) -> Tensor:
     out = torch.empty(packed_size(len(x), bits), dtype=torch.uint8)
     loops.pack_bits(x.contiguous().numpy(), bits, out.numpy())
     return out
+
+
+def pack_flags(x: Tensor) -> Tensor:
+    """x uint8[N] of 0 and 1 -> uint8[ceil(N / 8)]: ``pack_bits`` of one bit each."""
+    if on_cuda("packing.pack_flags", x):
+        return pack_bits(x, 1)
+    return torch.from_numpy(np.packbits(x.numpy(), bitorder="little"))
+
+
+def unpack_flags(data: Tensor, n: int) -> Tensor:
+    """data uint8[ceil(n / 8)] -> uint8[n] of 0 and 1: ``unpack_bits`` of one bit each."""
+    if on_cuda("packing.unpack_flags", data):
+        return unpack_bits(data, n, 1).to(torch.uint8)
+    return torch.from_numpy(np.unpackbits(data.numpy(), count=n, bitorder="little"))
 
 
 def unpack_bits_reference(data: Tensor, n: int, bits: int) -> Tensor:

@@ -206,26 +206,23 @@ def matmul_packed(a: Tensor, packed: PackedMatrix, out: Tensor | None = None) ->
     return result if out is None or direct else out.copy_(result)
 
 
-def add_matmul_packed(out: Tensor, a: Tensor, packed: PackedMatrix) -> Tensor:
-    """out += a @ packed, for a contiguous int64 ``out``: a product, and the bias or mask that waits in ``out`` for it.
+def matmul_plus(a: Tensor, packed: PackedMatrix, plus: Tensor) -> Tensor:
+    """a @ packed + plus, for an int64 ``plus`` that broadcasts to the product: its bias, or what masks it.
 
-    On a device the product's own blocks add to ``out``; it is not read or written once more.
+    On a device the product's blocks add to a copy of ``plus``: the sum costs no pass of its own.
     """
-    if packed.form != CUDA:
-        out += matmul_packed(a, packed)
-        return out
-    shape = (*a.shape[:-1], packed.columns)
-    expect("ring.add_matmul_packed", "out", out, torch.int64, shape)
-    if not on_cuda("ring.add_matmul_packed", out, a, packed.data) or not out.is_contiguous():
+    if packed.form != CUDA or 0 in a.shape:
+        return matmul_packed(a, packed).add_(plus)
+    if a.dtype != torch.int64 or a.shape[-1] != packed.inner or plus.dtype != torch.int64:
         raise InputError(
-            "kernel ring.add_matmul_packed: out is not contiguous", remedy="pass a contiguous tensor"
+            f"kernel ring.matmul_plus: {a.dtype}{list(a.shape)} and {plus.dtype}"
+            f" beside a packed ({packed.inner}, {packed.columns})",
+            remedy="pass int64, with as many columns as the packed matrix has rows",
         )
-    if a.dtype != torch.int64 or a.shape[-1] != packed.inner:
-        raise InputError(
-            f"kernel ring.add_matmul_packed: a is {a.dtype}{list(a.shape)}",
-            remedy="pass int64 of the packed depth",
-        )
-    if 0 not in a.shape and packed.columns:
+    on_cuda("ring.matmul_plus", a, packed.data, plus)
+    out = plus.expand(*a.shape[:-1], packed.columns).contiguous()
+    out = out.clone() if out.data_ptr() == plus.data_ptr() else out
+    if packed.columns:
         cuda.matmul_prepared(_rows(a), packed.data, packed.columns, out.view(-1, packed.columns), add=True)
     return out
 

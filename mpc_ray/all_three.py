@@ -60,11 +60,13 @@ def blame(failures: Mapping[int, BaseException]) -> BaseException:
     """The failure to show of several, by party: the cause, not its echoes.
 
     A party whose own link broke is gone, and the others' complaints about it are echoes; next comes an error
-    that names no peer (it made its party hang up on the others); last, the peer that most of them name.
+    that names no peer (it made its party hang up on the others), found by a party itself before what it was told by
+    another; last, the peer that most of them name.
     """
     lost = {party: error for party, error in failures.items() if isinstance(error, PeerLost)}
     gone = [error for party, error in lost.items() if error.peer == f"party {party}"]
     own = [error for party, error in failures.items() if party not in lost]
+    own.sort(key=lambda error: getattr(error, "second_hand", False))
     if gone or own:
         return [*gone, *own][0]
     named = [error.peer for error in lost.values()]

@@ -24,12 +24,16 @@ from typing import Any, Protocol
 
 from mpc_ray import errors
 from mpc_ray.channel import Channel, Link, Message
-from mpc_ray.errors import ChannelError, ConfigError, MpcError, PeerLost, Unavailable
+from mpc_ray.errors import ChannelError, CheatingDetected, ConfigError, MpcError, PeerLost, Unavailable
 from mpc_ray.party_settings import PartySettings
 
 log = logging.getLogger("mpc_ray.party")
 
-EXECUTORS = {"semi_honest_3pc": "mpc_ray.execute:Executor"}  # one line for each protocol
+EXECUTORS = {  # one line for each protocol
+    "semi_honest_3pc": "mpc_ray.execute:Executor",
+    "aby3": "mpc_ray.execute_aby3:executor",
+    "malicious_3pc": "mpc_ray.execute_malicious:executor",
+}
 
 
 class Executor(Protocol):
@@ -71,6 +75,8 @@ def failure(error: BaseException, *, debug: bool = False) -> dict[str, Any]:
             header["code"] = error.code
         if isinstance(error, Unavailable):
             header["retry_after_s"] = error.retry_after_s
+        if isinstance(error, CheatingDetected):
+            header |= {"culprits": list(error.culprits), "second_hand": error.second_hand}
     else:
         header = {
             "error": "MpcError",
@@ -89,9 +95,14 @@ def error_of(party: int | None, header: Mapping[str, Any]) -> MpcError:
     """
     kind = getattr(errors, str(header.get("error")), None)
     cause, remedy, peer = (_plain(header.get(key, "")) for key in ("cause", "remedy", "peer"))
+    told = cause if party is None else f"{cause} (says party {party})"
     if kind is PeerLost and peer:
-        told = cause if party is None else f"{cause} (says party {party})"
         return PeerLost(peer, told, remedy=remedy)
+    if kind is CheatingDetected:
+        given = header.get("culprits")
+        culprits = tuple(i for i in range(3) if isinstance(given, list) and i in given)
+        second_hand = header.get("second_hand") is True
+        return CheatingDetected(told, culprits, remedy=remedy, second_hand=second_hand)
     if not (isinstance(kind, type) and issubclass(kind, MpcError)) or kind is PeerLost:
         kind = MpcError
     error: MpcError = kind(cause if party is None else f"party {party}: {cause}", remedy=remedy)
@@ -128,7 +139,11 @@ class Party:
         self.failed: BaseException | None = None
         make = executor_of(settings)
         self._executor = make(
-            channel, digest=settings.agreed, threads=settings.threads, device=settings.device
+            channel,
+            digest=settings.agreed,
+            threads=settings.threads,
+            device=settings.device,
+            **settings.device_options,
         )
         self._executor.allow_trace = settings.shadow
 

@@ -10,8 +10,10 @@ and `timeout_s=` as a flag. Two more spellings are understood for fields that ar
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -39,9 +41,13 @@ TEST_PREFIX = "MPC_TEST_"  # switches of the test suite, no settings
 # Of the gateway, client and proxy (mpc_ray.client.settings), and of the planner (mpc_ray.planner.settings).
 OTHERS = (TEST_PREFIX, "MPC_GATEWAY_", "MPC_CLIENT_", "MPC_PROXY_", "MPC_PLANNER_")
 
-Protocol = Literal["semi_honest_3pc"]
+Protocol = Literal["semi_honest_3pc", "aby3", "malicious_3pc"]
+EXPERIMENTAL = {
+    "malicious_3pc": "malicious_3pc is experimental: nobody outside the project has reviewed the proof of its security"
+}
 Launcher = Literal["threads", "processes", "ray"]
 Device = Literal["cpu", "cuda"]
+Prf = Literal["auto", "aes128ctr", "chacha20"]
 
 # Known names whose feature is not built: key -> what it would need.
 UNBUILT: Mapping[str, str] = {
@@ -49,7 +55,6 @@ UNBUILT: Mapping[str, str] = {
     "cache_size": "the answer cache",
     "compliance_frameworks": "compliance profiles",
     "encryption_at_rest": "encrypted storage of shares",
-    "gpu_memory_fraction": "a limit on GPU memory",
     "i18n_default_lang": "messages in several languages",
     "i18n_supported_langs": "messages in several languages",
     "max_concurrent_tasks": "the job queue",
@@ -72,6 +77,8 @@ class Config(BaseModel):
     security_level: Literal[128] = Field(128, description="bits of computational security")
     launcher: Launcher = Field("ray", description="where the three parties run")
     device: Device = Field("cpu", description="what a party computes on")
+    prf: Prf = Field("auto", description="cipher of the common streams; auto: AES, on cuda ChaCha20")
+    gpu_memory_fraction: float = Field(1.0, gt=0, le=1, description="of a GPU's memory, for each process")
     num_gpus: float = Field(0.0, ge=0, allow_inf_nan=False, description="GPUs reserved in Ray for each party")
     tls: bool = Field(True, description="mutual TLS 1.3 between the parties, and to the client")
     buckets: tuple[int, ...] = Field(
@@ -113,6 +120,8 @@ class Config(BaseModel):
             raise ValueError(
                 f"launcher {self.launcher} always uses TLS; leave tls on, or set launcher to threads"
             )
+        if self.gpu_memory_fraction < 1 and self.device != "cuda":
+            raise ValueError("gpu_memory_fraction limits a GPU; set device to cuda")
         if self.ray_address is not None and self.launcher != "ray":
             raise ValueError("ray_address is given but the launcher is not ray")
         if self.detached and self.name is None:
@@ -121,8 +130,16 @@ class Config(BaseModel):
             raise ValueError("detached needs launcher ray")
         return self
 
+    @property
+    def stream_cipher(self) -> str:
+        """The cipher that ``prf`` means on this device: a GPU expands ChaCha20 itself, and AES not at all."""
+        if self.prf != "auto":
+            return self.prf
+        return "chacha20" if self.device == "cuda" else "aes128ctr"
+
     def digest(self) -> bytes:
-        """32 bytes that are equal at two parties if and only if they agree on all of `AGREED`.
+        """32 bytes that are equal at two parties if and only if they agree on all of `AGREED`. (HELLO compares the
+        cipher apart from it.)
 
         SHA-256 over canonical JSON (sorted keys, no spaces) of these fields. HELLO compares it.
         """
@@ -251,3 +268,10 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError:
             remedy="set it to false, or remove it",
         )
     return ConfigError(f"{shown} ({source}): {wording.plain(first)}", remedy=f"correct {shown}")
+
+
+@functools.cache
+def warn_if_experimental(protocol: str) -> None:
+    """Say so in the log, once a process."""
+    if protocol in EXPERIMENTAL:
+        logging.getLogger("mpc_ray.config").warning("%s", EXPERIMENTAL[protocol])

@@ -69,6 +69,27 @@ class PeerLost(ChannelError):
         self.peer = peer
 
 
+class CheatingDetected(MpcError):
+    """A check of malicious_3pc failed: a party did not do what the protocol says. The session is over for good.
+
+    ``culprits``: the one or two parties (0, 1, 2) that must be behind it, as the party sees it that raises this: it
+    knows that it was honest itself. ``second_hand``: another party found it and said so.
+    """
+
+    exit_code = 8
+
+    def __init__(
+        self, cause: str, culprits: tuple[int, ...] = (), *, remedy: str = "", second_hand: bool = False
+    ) -> None:
+        who = " or ".join(f"party {party}" for party in culprits)
+        super().__init__(
+            cause,
+            remedy=remedy or f"do not run again with {who or 'these parties'} before it is explained",
+        )
+        self.culprits = culprits
+        self.second_hand = second_hand
+
+
 class BadFrame(ChannelError):
     """A frame whose header or length is not what this step must have."""
 

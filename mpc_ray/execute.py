@@ -1,4 +1,5 @@
-"""What a party runs for its client under semi_honest_3pc: load a model's shares, run jobs on them, forget them.
+"""What a party runs for its client: load a model's shares, run jobs on them, forget them. Under semi_honest_3pc, unless
+another protocol's ``Body`` is given.
 
 A party sees of a job: which model, batch and padded length, whether keys are masked, and its shares. Its answer holds
 its summand of the output and of the range checks, each blinded by a zero share, and counts. A run may hold jobs of
@@ -8,12 +9,12 @@ also its summands of every layer's rows: whoever reads them all reads the hidden
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,40 +22,85 @@ import torch
 from mpc_ray import parcels
 from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.link import Message
-from mpc_ray.correlation.prf import Correlation
+from mpc_ray.correlation.prf import Correlation, Prf
 from mpc_ray.correlation.seeds import agree
-from mpc_ray.errors import ConfigError, DeviceError, HelloMismatch, ModelError
+from mpc_ray.device_memory import DeviceMemory
+from mpc_ray.errors import CheatingDetected, ConfigError, DeviceError, HelloMismatch, ModelError
 from mpc_ray.functions.plan import exp_digest
+from mpc_ray.holdings import Take, model_shares, moved, public_weights
 from mpc_ray.kernels.memory import give_back
 from mpc_ray.kernels.warm import warm
 from mpc_ray.models import bert
-from mpc_ray.models.plan import (
-    ACTIVATION_SCALE,
-    BUCKET_LOG,
-    CONTEXT_SCALE,
-    HIDDEN_SCALE,
-    POOLED_SCALE,
-    QUERY_KEY_SCALE,
-    EncoderPlan,
-)
+from mpc_ray.models.plan import BUCKET_LOG, EncoderPlan
 from mpc_ray.models.public import tables_of
 from mpc_ray.models.record import digest, from_record
+from mpc_ray.protocols.blocks import Blocks
+from mpc_ray.protocols.malicious.copies import Copies, compare_copies, refuse_unchecked
 from mpc_ray.protocols.runtime import Protocol, Runtime
-from mpc_ray.protocols.semi_honest.blocks import LayerShares, ModelShares, SemiHonestBlocks
-from mpc_ray.protocols.semi_honest.product import Linear
+from mpc_ray.protocols.semi_honest.blocks import ModelShares, SemiHonestBlocks
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.sharing.deal import receive_one_by_one
-from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
+audit = logging.getLogger("mpc_ray.audit")
+T = TypeVar("T")
 JOB_BYTES = 1 << 30  # of one summand of the input of all jobs of a run
 ZERO_SHARE_ROLE = 3  # a role of its own, so that no other stream can coincide
+# {label: (bits, this party's summands of the range checks' sums)}
+Found = dict[str, tuple[int, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job, or several clients' jobs, as a protocol's body gets it."""
+
+    job: bytes
+    texts: tuple[int, ...]
+    range_check: bool
+    inputs: Mapping[str, Shared]
+    program: bert.Program
+    progress: Callable[[str, float], None] | None
+    tap: bert.Tap[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job comes to: this party's summands of the output and of the range checks' sums.
+
+    ``copies``: its second pieces of the same, where the client gets both and compares: [output, *checks]. Else it gets
+    blinded summands.
+    """
+
+    output: Summand
+    checks: Found
+    copies: list[torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a protocol brings: what a party makes of its shares when it loads them, and a job on them.
+
+    ``digest``: of public numbers that every party derives by itself from the plan; compared when a model is loaded.
+    ``prepare_public``: of weights that are public; None where all weights are secret.
+    ``on_devices``: whether shares may lie on another device than the CPU.
+    ``checked``: whether parties are held to the protocol (``mpc_ray.execute_malicious``): then copies of weights are
+    compared at load and jobs of a failed session, second attempts and traces are refused.
+    """
+
+    digest: Callable[[EncoderPlan], bytes]
+    prepare: Callable[[int, EncoderPlan, Take, torch.device], Any]
+    run: Callable[[Runtime, Any, Run], Protocol[Outcome]]
+    prepare_public: (
+        Callable[[int, EncoderPlan, MutableMapping[str, np.ndarray], torch.device], Any] | None
+    ) = None
+    on_devices: bool = False
+    checked: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
     plan: EncoderPlan
-    shares: ModelShares
+    shares: Any
 
 
 class Executor:
@@ -63,18 +109,32 @@ class Executor:
     ``allow_trace`` is this party's own setting: without it a job that asks for its hidden states is refused.
     """
 
-    def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> None:
-        if device != "cpu":
-            raise DeviceError(f"this release has no kernels for {device}", remedy="use device cpu")
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        digest: bytes,
+        threads: int = 1,
+        device: str = "cpu",
+        prf: Prf = "aes128ctr",
+        memory_fraction: float = 1.0,
+        body: Body | None = None,
+    ) -> None:
+        self._body = body or SEMI_HONEST
+        if device != "cpu" and not self._body.on_devices:
+            raise DeviceError(f"this protocol has no kernels for {device}", remedy="use device cpu")
         torch.set_num_threads(threads)
+        self._memory = DeviceMemory(torch.device(device), memory_fraction)
         seeds = agree(channel, b"", digest)  # the digest names the session too
-        self.runtime = Runtime(channel, Correlation(channel.me, seeds, os.urandom(32)))
+        correlation = Correlation(channel.me, seeds, os.urandom(32), prf, self._memory.place)
+        self.runtime = Runtime(channel, correlation)
         self.progress: Callable[[str, float], None] | None = None
         self.allow_trace = False
         self._models: dict[str, _Loaded] = {}
 
     def load(self, message: Message) -> Message:
-        """Take a model's public record and shares; compare the record with the peers'. 1 round, 64 bytes to each.
+        """Take a model's public record, and its shares or public weights; compare the record with the peers'. 1 round,
+        64 bytes to each.
 
         Raises ModelError or InputError for what does not fit, HelloMismatch if a peer was given another record.
         """
@@ -82,14 +142,29 @@ class Executor:
         tables = tables_of(message.tensors)
         plan = from_record(header["record"], tables)
         me = self.runtime.me
-        take = receive_one_by_one(me, header, message.tensors)
+        take = None if plan.weights else receive_one_by_one(me, header, message.tensors)
         own = digest(header["record"], tables)
         self.runtime.begin(bytes.fromhex(header["job"]), 0)
-        buckets = [n for p in plan.layers for n in (*p.buckets, *p.masked_buckets)]
-        self.runtime.run(_compare(self.runtime, own + exp_digest(buckets, BUCKET_LOG)))
-        self._models[str(header["model"])] = _Loaded(plan, model_shares(me, plan, take))
-        _make_ready(plan)
+        self.runtime.run(_compare(self.runtime, own + self._body.digest(plan)))
+        with self._memory.guarded("the model's shares"):
+            self._models[str(header["model"])] = _Loaded(plan, self._held(plan, take, message))
         return Message({"ok": True, "digest": own.hex()})
+
+    def _held(self, plan: EncoderPlan, take: Take | None, message: Message) -> Any:
+        me, place, body = self.runtime.me, self.runtime.place, self._body
+        if take is None:
+            if body.prepare_public is None:
+                raise ConfigError(
+                    "this protocol keeps weights secret, and the model was given with public ones",
+                    remedy="use semi_honest_3pc, or share the model with secret weights",
+                )
+            return body.prepare_public(me, plan, message.tensors, place)
+        if not body.checked:
+            return body.prepare(me, plan, take, place)
+        copies = Copies(me)
+        held = body.prepare(me, plan, copies.through(take), place)
+        self._guarded(compare_copies(self.runtime, copies, bytes.fromhex(str(message.header["job"]))))
+        return held
 
     def forget(self, message: Message) -> Message:
         """Drop a model's shares. Forgetting what is not there is not an error."""
@@ -108,6 +183,8 @@ class Executor:
         """
         header: Mapping[str, Any] = message.header
         several = "batch" in header
+        if self._body.checked:
+            refuse_unchecked(header)
         if header.get("trace") and (several or not self.allow_trace):
             raise ConfigError(
                 "the client asks for every layer's rows, which this party does not give away",
@@ -122,34 +199,42 @@ class Executor:
             model.plan.embedding_norm is not None and not header.get("normalised"),
             str(header["output"]),
         )
-        inputs, texts = parcels.take(runtime.me, model.plan, program, message, JOB_BYTES)
+        given, texts = parcels.take(runtime.me, model.plan, program, message, JOB_BYTES)
+        length = given["x"].shape[1]
+        with self._memory.guarded("a job", sum(texts), length):
+            return self._run(header, model, program, given, texts)
+
+    def _run(
+        self,
+        header: Mapping[str, Any],
+        model: _Loaded,
+        program: bert.Program,
+        given: Mapping[str, Shared],
+        texts: tuple[int, ...],
+    ) -> Message:
+        several = "batch" in header
+        runtime = self.runtime
         job = bytes.fromhex(header["job"])
         started = time.perf_counter()
+        inputs = {name: moved(shared, runtime.place) for name, shared in given.items()}
         runtime.begin(job, int(header.get("attempt", 0)))
         runtime.clock = 1  # the client's message was the first of the chain
-        checks = RangeChecks(job, bool(header.get("range_check", True)), texts)
-        runtime.meanwhile = checks.settle
-        blocks = SemiHonestBlocks(runtime, model.shares, checks, inputs.get("mask"), inputs.get("pooling"))
         trace: list[tuple[str, Summand]] = []
 
         def tap(place: str, rows: Shared) -> None:
             if header.get("trace"):
                 trace.append((place, summand(rows)))
 
-        output = runtime.run(bert.encode(blocks, program, inputs["x"], self.progress, tap))
-        assert isinstance(output, Summand)
-        found = checks.finish()
-        labels = [[label, bits] for label, (bits, _) in found.items()]
-        sums = [
-            self._blinded(i + 1, total) & ((1 << bits) - 1) for i, (bits, total) in enumerate(found.values())
-        ]
-        tensors = parcels.parts(
-            several, texts, self._blinded(0, output.value).numpy(), [total.numpy() for total in sums]
-        )
+        asked = Run(job, texts, bool(header.get("range_check", True)), inputs, program, self.progress, tap)
+        outcome = self._guarded(self._body.run(runtime, model.shares, asked))
+        labels = [[label, bits] for label, (bits, _) in outcome.checks.items()]
+        tensors = self._tensors(several, texts, outcome)
         for i, (_, rows) in enumerate(trace):
             tensors[f"trace {i}"] = self._blinded(i, rows.value, "trace").numpy()
         counts = runtime.counts()
-        report: dict[str, Any] = {"ok": True, "scale": output.scale}
+        report: dict[str, Any] = {"ok": True, "scale": outcome.output.scale}
+        if outcome.copies is not None:
+            report["copies"] = True
         if several:
             report["jobs"] = [{"texts": count, "checks": labels} for count in texts]
         else:
@@ -161,6 +246,33 @@ class Executor:
         }
         return Message(report, tensors)
 
+    def _tensors(self, several: bool, texts: Sequence[int], outcome: Outcome) -> dict[str, np.ndarray]:
+        """The answer's tensors: blinded summands, or both pieces as they are, for the client to compare."""
+        output, sums = outcome.output.value, [total for _, total in outcome.checks.values()]
+        if outcome.copies is not None:
+            second = [piece.numpy() for piece in outcome.copies]
+            first = parcels.parts(several, texts, output.numpy(), [total.numpy() for total in sums])
+            return first | parcels.parts(several, texts, second[0], second[1:], parcels.COPY)
+        blinded = [
+            self._blinded(i + 1, total) & ((1 << bits) - 1)
+            for i, (bits, total) in enumerate(outcome.checks.values())
+        ]
+        return parcels.parts(
+            several, texts, self._blinded(0, output).numpy(), [total.numpy() for total in blinded]
+        )
+
+    def _guarded(self, program: Protocol[T]) -> T:
+        """Run it. A check that fails is recorded and this party's secrets are wiped; the session is never taken up."""
+        try:
+            return self.runtime.run(program)
+        except BaseException as error:
+            if self._body.checked:
+                if isinstance(error, CheatingDetected):
+                    audit.critical("party %d: cheating detected: %s", self.runtime.me, error)
+                self._models.clear()
+                self.runtime.correlation.wipe()
+            raise
+
     def _blinded(self, step: int, value: torch.Tensor, purpose: str = "output") -> torch.Tensor:
         """``value`` + α_i, α_i = F(S_i) - F(S_{i+1}): the three add up to zero, any two are uniform.
 
@@ -171,59 +283,51 @@ class Executor:
         first, second = (
             draw(i % 3, purpose, ZERO_SHARE_ROLE, step, 0, tuple(value.shape)) for i in (me, me + 1)
         )
-        return value + (first - second)
+        return (value.to(self.runtime.place) + (first - second)).cpu()
 
 
-def model_shares(me: int, plan: EncoderPlan, take: Callable[[str], Shared | None]) -> ModelShares:
-    """This party's prepared weights, tensor by tensor. Raises ModelError if one of the plan is missing."""
-
-    def get(name: str, scale: int | None = None) -> Shared:
-        shared = take(name)
-        if shared is None:
-            raise ModelError(f"the shares lack {name}", remedy="share the model again")
-        if scale is not None:
-            check_scale(shared.scale, scale, name)
-        return shared
-
-    def linear(name: str, scale: int, *inputs: int) -> Linear:
-        return Linear(me, get(name), get(f"{name} bias", scale), inputs)
-
-    layers = {}
-    for i, p in enumerate(plan.layers):
-        at = bert.layer_name(i)
-        layers[at] = LayerShares(
-            qkv=linear(f"{at}/qkv", p.qkv_scale, HIDDEN_SCALE),
-            out=linear(f"{at}/out", p.out_scale, CONTEXT_SCALE, HIDDEN_SCALE),
-            up=linear(f"{at}/up", p.up_scale, HIDDEN_SCALE),
-            down=linear(f"{at}/down", p.down_scale, ACTIVATION_SCALE, HIDDEN_SCALE),
-            query_key_scale=QUERY_KEY_SCALE,
-            value_scale=p.value_scale,
-            softmax=partial(plan.softmax, i),
-            attention_norm=p.attention_norm,
-            activation=p.activation,
-            ffn_norm=p.ffn_norm,
-        )
-        give_back()  # or what each layer leaves between small blocks would add up to half the weights again
-    return ModelShares(
-        heads=plan.heads,
-        embedding_norm=plan.embedding_norm,
-        layers=layers,
-        gain=get("head/gain"),
-        hidden_bias=get("head/hidden bias"),
-        pooled_bias=get("head/pooled bias"),
-        pooled_scale=POOLED_SCALE,
-        pool=plan.pool,
-    )
+# -- semi_honest_3pc -----------------------------------------------------------------------------------
 
 
-def _make_ready(plan: EncoderPlan) -> None:
+def _semi_honest(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcome]:
+    checks = RangeChecks(run.job, run.range_check, run.texts, runtime.place)
+    runtime.meanwhile = checks.settle
+    mask, pooling = run.inputs.get("mask"), run.inputs.get("pooling")
+    blocks: Blocks[Any] = SemiHonestBlocks(runtime, shares, checks, mask, pooling)
+    output = yield from bert.encode(blocks, run.program, run.inputs["x"], run.progress, run.tap)
+    assert isinstance(output, Summand)
+    return Outcome(output, checks.finish())
+
+
+def _exp_digest(plan: EncoderPlan) -> bytes:
+    return exp_digest([n for p in plan.layers for n in (*p.buckets, *p.masked_buckets)], BUCKET_LOG)
+
+
+def _prepare(me: int, plan: EncoderPlan, take: Take, place: torch.device) -> ModelShares:
+    held = model_shares(me, plan, take, place)
+    _make_ready(plan, place)
+    return held
+
+
+def _prepare_public(
+    me: int, plan: EncoderPlan, tensors: MutableMapping[str, np.ndarray], place: torch.device
+) -> ModelShares:
+    held = public_weights(me, plan, tensors, place)
+    _make_ready(plan, place)
+    return held
+
+
+def _make_ready(plan: EncoderPlan, place: torch.device) -> None:
     """What the first job would otherwise wait for: compiled kernels, and tables in the kernels' layout."""
     warm()
     splines = [s for p in plan.layers for s in (p.activation, p.attention_norm.rsqrt, p.ffn_norm.rsqrt)]
     splines += [norm.rsqrt for norm in (plan.embedding_norm, plan.pool) if norm is not None]
     for spline in splines:  # 1/sum: at the first job of each length
-        spline.prepared  # noqa: B018 - made once and kept
+        spline.prepared_on(place)
     give_back()
+
+
+SEMI_HONEST = Body(_exp_digest, _prepare, _semi_honest, _prepare_public, on_devices=True)
 
 
 def _compare(runtime: Runtime, own: bytes) -> Protocol[None]:

@@ -21,7 +21,7 @@ from mpc_ray.models.bert import Program
 from mpc_ray.models.bert_float import tokenizer_of
 from mpc_ray.models.calibrate import observed_for
 from mpc_ray.models.clear import float_input
-from mpc_ray.models.export import Export, export_encoder
+from mpc_ray.models.export import Export, Visibility, export_encoder
 from mpc_ray.models.fold import Folded, fold
 from mpc_ray.models.load import load_bert
 from mpc_ray.models.shadow import Drift, ShadowReport, drifts, float_rows, merged
@@ -74,6 +74,11 @@ class Model:
         self._session, self._lengths = session, tuple(lengths)
         self.tokenizer = tokenizer_of(bert)
         session.share(self.name, lambda: query.load_messages(export, self.name, secrets.token_bytes(16)))
+
+    @property
+    def weights(self) -> Visibility:
+        """ "secret", or "public": whether the parties see the weights. Stored with the model."""
+        return self.export.visibility
 
     def embed(self, texts: Sequence[str], *, truncate: bool = False) -> Array:
         """Sentence embeddings of ``texts``, float64 (texts, hidden), in their order.
@@ -163,8 +168,14 @@ def prepare(
     buckets: Sequence[int],
     texts: Sequence[str] | None = None,
     progress: Callable[[str, float], None] = lambda what, part: None,
+    weights: Visibility = "secret",
 ) -> Prepared:
-    """Import, calibrate (or find a stored calibration), plan. ``texts``: the user's own, for calibration too."""
+    """Import, calibrate (or find a stored calibration), plan. ``texts``: the user's own, for calibration too.
+
+    ``weights``: whether the parties may see them. Raises InputError unless it is "secret" or "public".
+    """
+    if weights not in ("secret", "public"):
+        raise InputError(f"weights cannot be {str(weights)[:20]!r}", remedy='"secret" or "public"')
     progress("importing the model", 0.0)
     bert = load_bert(model_folder(path))
     observed = observed_for(
@@ -181,14 +192,20 @@ def prepare(
         gain=bert.embeddings.norm_gain,
         bias=bert.embeddings.norm_bias,
         normalize=bert.normalize,
+        weights=weights,
     )
     return Prepared(bert, export, lengths)
 
 
-def load(session: Parties, path: str | os.PathLike[str], texts: Sequence[str] | None = None) -> Model:
+def load(
+    session: Parties,
+    path: str | os.PathLike[str],
+    texts: Sequence[str] | None = None,
+    weights: Visibility = "secret",
+) -> Model:
     """``prepare`` and share with the session's parties."""
     progress = session.progress
-    prepared = prepare(path, session.config.buckets, texts, progress)
+    prepared = prepare(path, session.config.buckets, texts, progress, weights)
     progress("sharing the model", 0.0)
     model = Model(session, prepared.bert, prepared.export, prepared.lengths)
     progress("sharing the model", 1.0)

@@ -15,11 +15,14 @@ import numpy as np
 
 from mpc_ray.channel.packed import JSON, MAX_TENSORS, Message
 from mpc_ray.errors import InputError
+from mpc_ray.models.answers import COPY
 from mpc_ray.models.bert import Program
 from mpc_ray.models.plan import HIDDEN_SCALE, POOL_SCALE, SCORE_SCALE, EncoderPlan
 from mpc_ray.sharing.deal import receive
 from mpc_ray.sharing.parcel import bounded, seeds_of
 from mpc_ray.sharing.replicated import Shared, concatenate
+
+__all__ = ["COPY", "answers", "apart", "check_parcel", "join", "parts", "take"]
 
 LABELS = 8  # of range checks: at most so many a layer, and as many for all that is no layer
 REQUIRED = {"embedding": {"x", "mask", "pooling"}, "hidden": {"x"}}
@@ -60,10 +63,13 @@ def answers(message: Message) -> list[Message]:
     header: Mapping[str, Any] = message.header
     found = []
     for i, job in enumerate(header["jobs"]):
-        tensors = {"output": message.tensors[f"{i}/output"]}
-        for k in range(len(job["checks"])):
-            tensors[f"check {k}"] = message.tensors[f"{i}/check {k}"]
+        names = ["output", *(f"check {k}" for k in range(len(job["checks"])))]
+        if header.get("copies"):
+            names += [name + COPY for name in names]
+        tensors = {name: message.tensors[f"{i}/{name}"] for name in names}
         head = {"ok": True, "scale": header["scale"], "checks": job["checks"], "rounds": header["rounds"]}
+        if header.get("copies"):
+            head["copies"] = True
         found.append(Message(head, tensors))
     return found
 
@@ -139,7 +145,7 @@ def take(
     memory is taken for any of them, where a parcel does not fit the model, or the others.
     """
     parcels = apart(message)
-    if len(parcels) * (1 + LABELS * (len(plan.layers) + 1)) > MAX_TENSORS:
+    if 2 * len(parcels) * (1 + LABELS * (len(plan.layers) + 1)) > MAX_TENSORS:
         raise InputError(f"{len(parcels)} jobs are too many for one run", remedy="run fewer at once")
     whole = "batch" in message.header
     sizes = [check_parcel(me, plan, program, parcel, whole) for parcel in parcels]
@@ -161,14 +167,17 @@ def _nbytes(parcel: Message) -> int:
 
 
 def parts(
-    several: bool, texts: Sequence[int], output: np.ndarray, checks: Sequence[np.ndarray]
+    several: bool, texts: Sequence[int], output: np.ndarray, checks: Sequence[np.ndarray], suffix: str = ""
 ) -> dict[str, np.ndarray]:
-    """The tensors of an answer: ``output`` (all texts, …), each of ``checks`` (jobs, sums), cut by jobs."""
+    """The tensors of an answer: ``output`` (all texts, …), each of ``checks`` (jobs, sums), cut by jobs.
+
+    ``suffix`` of their names: "" or COPY, for the second piece where both are answered.
+    """
     tensors, end = {}, 0
     for job, count in enumerate(texts):
         start, end = end, end + count
         prefix = f"{job}/" if several else ""
-        tensors[f"{prefix}output"] = output[start:end]
+        tensors[f"{prefix}output{suffix}"] = output[start:end]
         for k, sums in enumerate(checks):
-            tensors[f"{prefix}check {k}"] = sums[job]
+            tensors[f"{prefix}check {k}{suffix}"] = sums[job]
     return tensors

@@ -35,6 +35,8 @@ class PartySettings:
     digest: str = ""
     threads: int = 1
     device: str = "cpu"
+    prf: str = "aes128ctr"
+    gpu_memory_fraction: float = 1.0
     step_timeout_s: float = 60.0
     max_message_bytes: int = DEFAULT_MAX_BYTES
     detached: bool = False
@@ -57,7 +59,17 @@ class PartySettings:
     @property
     def hello(self) -> Hello:
         """What this party states to its peers and its client."""
-        return hello_of(self.session, self.digest, self.shadow)
+        return hello_of(self.session, self.digest, self.shadow, self.prf)
+
+    @property
+    def device_options(self) -> dict[str, Any]:
+        """What an Executor is told of its device where it is not the default: an Executor of its own need not know."""
+        options: dict[str, Any] = {}
+        if self.prf != PartySettings.prf:
+            options["prf"] = self.prf
+        if self.gpu_memory_fraction != PartySettings.gpu_memory_fraction:
+            options["memory_fraction"] = self.gpu_memory_fraction
+        return options
 
     @property
     def agreed(self) -> bytes:
@@ -65,7 +77,7 @@ class PartySettings:
         return digest(self.hello.session, self.hello.digests.pack())
 
 
-def hello_of(session: str, configuration: str, shadow: bool) -> Hello:
+def hello_of(session: str, configuration: str, shadow: bool, prf: str = "aes128ctr") -> Hello:
     """HELLO of a triple (both in hex): this release, its PRF, the session's configuration, and whether layers may be
     traced, which each party states from its own setting.
     """
@@ -73,7 +85,7 @@ def hello_of(session: str, configuration: str, shadow: bool) -> Hello:
         bytes.fromhex(session),
         Digests(
             version=digest(mpc_ray.__version__.encode()),
-            prf=digest(b"aes128ctr"),
+            prf=digest(prf.encode()),
             configuration=digest(bytes.fromhex(configuration), b"shadow" if shadow else b""),
         ),
     )

@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mpc_ray.all_three import all_three
 from mpc_ray.channel import Link, Message
 from mpc_ray.commands import error_of
-from mpc_ray.config import Config
+from mpc_ray.config import Config, warn_if_experimental
 from mpc_ray.config import load as load_config
 from mpc_ray.errors import ConfigError, PeerLost
 from mpc_ray.launch import Launcher, ProcessesLauncher, ThreadsLauncher, Triple
@@ -64,7 +64,10 @@ class Session:
         **settings: Any,
     ) -> None:
         self.config = _config(config, settings)
-        self.retry = retry
+        warn_if_experimental(self.config.protocol)
+        self.retry = (
+            retry and self.config.protocol != "malicious_3pc"
+        )  # each attempt is one more try for a cheater
         self.progress = progress or (lambda what, part: None)
         self._job_timeout_s = job_timeout_s
         self._settings = PartySettings(
@@ -74,6 +77,8 @@ class Session:
             digest=self.config.digest().hex(),
             threads=self.config.threads,
             device=self.config.device,
+            prf=self.config.stream_cipher,
+            gpu_memory_fraction=self.config.gpu_memory_fraction,
             step_timeout_s=self.config.timeout_s,
             detached=self.config.detached,
             shadow=self.config.shadow,
@@ -105,15 +110,23 @@ class Session:
         """One line: where the parties run, and who could put their shares together."""
         return self.launcher.trust
 
-    def load(self, path: str | os.PathLike[str], *, texts: Sequence[str] | None = None) -> Model:
+    def load(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        texts: Sequence[str] | None = None,
+        weights: Literal["secret", "public"] = "secret",
+    ) -> Model:
         """Import a model, calibrate it, and give each party its shares of it.
 
         ``path`` is a Hugging Face folder or the name of a packaged model. ``texts`` of the user's own widen the
-        calibration. Raises ModelError, saying which file, tensor or shape does not fit.
+        calibration. ``weights="public"`` gives the parties the weights themselves instead, for a model that is open
+        anyway: two products in place of three, half the memory, and texts as secret as before. Raises ModelError,
+        saying which file, tensor or shape does not fit.
         """
         from mpc_ray.model import load
 
-        return load(self, path, texts)
+        return load(self, path, texts, weights)
 
     def request(self, messages: Three, timeout_s: float | None = None) -> list[Message]:
         """Send each party its message and return the three answers.

@@ -61,6 +61,11 @@ def test_example_file_holds_the_defaults() -> None:
         ({"MPC_QUANTUM_PLANNING": "false"}, "quantum_planning", False),
         ({"MPC_BUCKETS": "8, 24,512"}, "buckets", (8, 24, 512)),
         ({"MPC_THREADS": ""}, "threads", 1),
+        ({"MPC_PRF": "chacha20"}, "stream_cipher", "chacha20"),
+        ({}, "stream_cipher", "aes128ctr"),
+        ({"MPC_GPU_ENABLED": "true"}, "stream_cipher", "chacha20"),
+        ({"MPC_GPU_ENABLED": "true", "MPC_PRF": "aes128ctr"}, "stream_cipher", "aes128ctr"),
+        ({"MPC_DEVICE": "cuda", "MPC_GPU_MEMORY_FRACTION": "0.25"}, "gpu_memory_fraction", 0.25),
         ({"MPC_TEST_POSTGRES": "off", "PATH": "/bin"}, "threads", 1),
     ],
 )
@@ -79,7 +84,7 @@ def test_what_is_not_built_is_refused_everywhere(key: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        ({"MPC_PROTOCOL": "aby3"}, "MPC_PROTOCOL (environment): must be 'semi_honest_3pc'"),
+        ({"MPC_PROTOCOL": "aby4"}, "MPC_PROTOCOL (environment): must be 'semi_honest_3pc'"),
         ({"MPC_SECURITY_LEVEL": "256"}, "MPC_SECURITY_LEVEL (environment): must be 128"),
         ({"MPC_GPU_ENABLED": "maybe"}, "MPC_GPU_ENABLED: must be true or false"),
         ({"MPC_QUANTUM_PLANNING": "true"}, "quantum-inspired solvers are not built yet"),
@@ -97,6 +102,10 @@ def test_what_is_not_built_is_refused_everywhere(key: str, tmp_path: Path) -> No
         ({"MPC_TLS_ENABLED": "false", "MPC_LAUNCHER": "processes"}, "launcher processes always uses TLS"),
         ({"MPC_NUM_GPUS": "1", "MPC_DEVICE": "cuda", "MPC_LAUNCHER": "threads"}, "set launcher to ray"),
         ({"MPC_DETACHED": "true"}, "give a name"),
+        ({"MPC_PRF": "rc4"}, "MPC_PRF (environment)"),
+        ({"MPC_GPU_MEMORY_FRACTION": "0.5"}, "gpu_memory_fraction limits a GPU; set device to cuda"),
+        ({"MPC_GPU_MEMORY_FRACTION": "0", "MPC_DEVICE": "cuda"}, "MPC_GPU_MEMORY_FRACTION (environment)"),
+        ({"MPC_GPU_MEMORY_FRACTION": "1.5", "MPC_DEVICE": "cuda"}, "MPC_GPU_MEMORY_FRACTION (environment)"),
         ({"MPC_RAY_ADDRESS": "10.0.0.1:6379", "MPC_LAUNCHER": "threads"}, "the launcher is not ray"),
     ],
 )
@@ -147,6 +156,7 @@ def test_digest_covers_exactly_what_parties_must_agree_on() -> None:
         "range_check": False,
         "launcher": "threads",
         "device": "cuda",
+        "prf": "chacha20",  # a digest of HELLO of its own
         "shadow": True,
         "timeout_s": 1.0,
         "threads": 2,

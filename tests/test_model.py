@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mpc_ray.errors import ModelError
-from mpc_ray.model import bucket_lengths, model_folder
+from mpc_ray.errors import InputError, ModelError
+from mpc_ray.model import bucket_lengths, model_folder, prepare
 
 
 def test_buckets_end_at_what_model_and_protocol_take() -> None:
@@ -17,3 +17,8 @@ def test_buckets_end_at_what_model_and_protocol_take() -> None:
 def test_a_folder_is_a_path() -> None:
     with pytest.raises(ModelError, match="NoneType is no model's folder"):
         model_folder(None)  # type: ignore[arg-type]
+
+
+def test_weights_are_secret_or_public() -> None:
+    with pytest.raises(InputError, match="weights cannot be 'open'"):
+        prepare("nowhere", (16,), weights="open")  # type: ignore[arg-type]

@@ -37,7 +37,9 @@ LARGEST = 1 << 28  # elements of one tensor: 2 GiB a party and share
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One function at one size. ``program`` is the party's; ``axis`` is where rows are cut into thirds."""
+    """One function at one size. ``program`` is the party's; ``axis`` is where rows are cut into thirds; ``smallest``:
+    of positive arguments.
+    """
 
     op: str
     size: Size
@@ -46,6 +48,7 @@ class Case:
     plan: EncoderPlan
     expected: Array
     axis: int = 0
+    smallest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ class Op:
 
 
 def case_of(name: str, size: str | None) -> Case:
-    """Function ``name`` at ``size``, such as "128x768" (default: its own). Raises InputError if either does not fit."""
+    """Function ``name`` at ``size``, such as "128x768" (default: its own). Raises InputError if either does not
+    fit.
+    """
     op = OPS.get(name)
     if op is None:
         raise InputError(f"unknown function {name!r}", remedy=f"one of {', '.join(OPS)}")
@@ -144,7 +149,8 @@ def _row(op: str, size: Size) -> Case:
         used=(low, high),
     )
     x = np.exp(np.random.default_rng(0).uniform(np.log(low), np.log(high), size))
-    return Case(op, size, "spline", {"x": _secret(x, window.scale)}, _plan(activation=spline), x**power)
+    secrets = {"x": _secret(x, window.scale)}
+    return Case(op, size, "rows", secrets, _plan(activation=spline), x**power, smallest=low)
 
 
 def _layer_norm(op: str, size: Size) -> Case:

@@ -26,6 +26,7 @@ from mpc_ray.channel import Message
 from mpc_ray.config import Config
 from mpc_ray.errors import InputError, MpcError
 from mpc_ray.models import query
+from mpc_ray.models.export import Visibility
 from mpc_ray.models.weights import Array
 from mpc_ray.report import JobReport, Report, job_report
 from mpc_ray.session import Session
@@ -129,21 +130,23 @@ def measure(
     batch: int = 1,
     runs: int = 3,
     weights: str | None = None,
+    visibility: Visibility = "secret",
     dump: Path | None = None,
     progress: Progress = lambda what, part: None,
     debug: bool = False,
 ) -> dict[str, Any]:
     """Run ``shape`` once to warm up and ``runs`` times measured; the JSON object that docs/benchmarks.md describes.
 
-    Bytes and rounds do not vary from run to run; memory is the largest of each party's process so far, model and import
-    included (under launcher ``threads`` that is one process, and the client is in it).
+    ``visibility``: whether the parties see the weights. Bytes and rounds do not vary from run to run; memory is the
+    largest of each party's process so far, model and import included (under launcher ``threads`` that is one process,
+    and the client is in it).
 
     Raises InputError for sizes it cannot take, RangeExceeded if the input leaves a window, and what Session raises.
     """
     check_setup(config, runs)
     load = machine()["load"]
     with Session(config=config, progress=progress, debug=debug) as session:  # first: it may refuse the device
-        work = workload(shape, seq, batch, weights, progress)
+        work = workload(shape, seq, batch, weights, progress, visibility)
         progress("sharing the model", 0.0)
         job = EncoderJob(session, work)
         passes = job.passes(runs, progress)
@@ -162,6 +165,7 @@ def measure(
         "batch": batch,
         **setup_json(config),
         "weights": work.weights,
+        "public_weights": visibility == "public",
         **passes.costs(),
         "peak_rss_bytes": peak,
         **passes.error(work.expected),

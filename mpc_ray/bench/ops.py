@@ -16,7 +16,11 @@ from mpc_ray.models.record import to_record
 from mpc_ray.session import Session
 from mpc_ray.sharing.parcel import deal
 
-EXECUTOR = "mpc_ray.bench.ops_party:OpsExecutor"
+EXECUTORS = {
+    "semi_honest_3pc": "mpc_ray.bench.ops_party:OpsExecutor",
+    "aby3": "mpc_ray.bench.ops_aby3:Aby3OpsExecutor",
+    "malicious_3pc": "mpc_ray.bench.ops_aby3:MaliciousOpsExecutor",
+}
 
 
 def measure_ops(
@@ -33,9 +37,10 @@ def measure_ops(
     Session raises.
     """
     check_setup(config, runs)
+    executor = EXECUTORS[config.protocol]
     cases = [case_of(name, size) for name, size in wanted]
     load = machine()["load"]
-    with Session(config=config, progress=progress, debug=debug, executor=EXECUTOR) as session:
+    with Session(config=config, progress=progress, debug=debug, executor=executor) as session:
         for case in cases:
             passes = _passes(session, case, runs, progress)
             yield {
@@ -61,6 +66,7 @@ def _passes(session: Session, case: Case, runs: int, progress: Progress) -> Pass
             "cmd": "run",
             "op": case.program,
             "axis": case.axis,
+            "smallest": case.smallest,
             "record": record,
             "job": job.hex(),
             "attempt": attempt,

@@ -15,7 +15,7 @@ import torch
 
 from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.link import Message
-from mpc_ray.errors import InputError
+from mpc_ray.errors import DeviceError, InputError
 from mpc_ray.execute import Executor
 from mpc_ray.functions.spline import Spline
 from mpc_ray.models.plan import EncoderPlan
@@ -49,8 +49,13 @@ class OpsExecutor:
     """One party's program; see ``mpc_ray.commands.Executor``."""
 
     def __init__(self, channel: Channel, *, digest: bytes, threads: int = 1, device: str = "cpu") -> None:
-        # Seeds, threads and device are the product's own affair.
-        self.runtime: Runtime = Executor(channel, digest=digest, threads=threads, device=device).runtime
+        if device != "cpu":
+            raise DeviceError(
+                "bench ops measures single functions on the CPU; some have no CUDA path",
+                remedy="use device cpu, or bench encoder",
+            )
+        # Seeds and threads are the product's own affair.
+        self.runtime: Runtime = Executor(channel, digest=digest, threads=threads).runtime
         self.progress: Callable[[str, float], None] | None = None
         self.allow_trace = False
 
@@ -207,6 +212,7 @@ PROGRAMS: dict[str, Prepare] = {
     "matmul": _matmul,
     "truncate": _truncate,
     "spline": _spline,
+    "rows": _spline,
     "layer_norm": _layer_norm,
     "softmax": _softmax,
     "relu": _relu,

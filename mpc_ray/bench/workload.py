@@ -15,7 +15,7 @@ from mpc_ray.model import DEMO_MODEL, model_folder
 from mpc_ray.models import query
 from mpc_ray.models.bert_float import encoder_float, forward, tokenizer_of
 from mpc_ray.models.calibrate import observed_for
-from mpc_ray.models.export import Export, export_encoder
+from mpc_ray.models.export import Export, Visibility, export_encoder
 from mpc_ray.models.inputs import embedding_sum
 from mpc_ray.models.load import load_bert
 from mpc_ray.models.statistics import observe_encoder
@@ -47,8 +47,16 @@ class Workload:
     embed: Callable[[], Mapping[str, Secret]]
 
 
-def workload(shape: Shape, seq: int, batch: int, weights: str | None, progress: Progress) -> Workload:
-    """``weights`` "real", "random", or None: real ones where a package has them, for ``minilm`` alone.
+def workload(
+    shape: Shape,
+    seq: int,
+    batch: int,
+    weights: str | None,
+    progress: Progress,
+    visibility: Visibility = "secret",
+) -> Workload:
+    """``weights`` "real", "random", or None: real ones where a package has them, for ``minilm`` alone. ``visibility``:
+    whether the parties see them.
 
     Raises InputError for sizes or weights that there are not, ModelError if the package is asked for and missing.
     """
@@ -58,13 +66,15 @@ def workload(shape: Shape, seq: int, batch: int, weights: str | None, progress: 
         weights = "real" if shape.name == "minilm" and importlib.util.find_spec(DEMO_PACKAGE) else "random"
     match weights:
         case "random":
-            return random_workload(shape, seq, batch, progress)
+            return random_workload(shape, seq, batch, progress, visibility)
         case "real":
-            return real_workload(shape, seq, batch, progress)
+            return real_workload(shape, seq, batch, progress, visibility)
     raise InputError(f"unknown weights {weights!r}", remedy="real or random")
 
 
-def random_workload(shape: Shape, seq: int, batch: int, progress: Progress) -> Workload:
+def random_workload(
+    shape: Shape, seq: int, batch: int, progress: Progress, visibility: Visibility = "secret"
+) -> Workload:
     """The weights that the peer's script draws, and its input as the first of the batch.
 
     Ranges come from other inputs of the same distribution and length, never from the input that is measured.
@@ -78,7 +88,7 @@ def random_workload(shape: Shape, seq: int, batch: int, progress: Progress) -> W
     samples = [_standard_normal(seq, shape.hidden, (2, i)) for i in range(count)]
     observed = observe_encoder(encoder, samples, sample=f"{count} standard normal inputs of {seq} rows")
     progress("fitting tables", 0.0)
-    export = export_encoder(encoder, observed, (seq,))
+    export = export_encoder(encoder, observed, (seq,), weights=visibility)
     progress("computing in the clear", 0.0)
     expected = encoder_float(encoder, x)
     return Workload(
@@ -86,7 +96,9 @@ def random_workload(shape: Shape, seq: int, batch: int, progress: Progress) -> W
     )
 
 
-def real_workload(shape: Shape, seq: int, batch: int, progress: Progress) -> Workload:
+def real_workload(
+    shape: Shape, seq: int, batch: int, progress: Progress, visibility: Visibility = "secret"
+) -> Workload:
     """all-MiniLM-L6-v2 on ``passage``, each sequence exactly ``seq`` tokens and another text."""
     progress("importing the model", 0.0)
     if shape.name != "minilm":
@@ -101,7 +113,7 @@ def real_workload(shape: Shape, seq: int, batch: int, progress: Progress) -> Wor
     observed = observed_for(bert, progress=lambda done, total: progress("calibrating", done / total))
     progress("fitting tables", 0.0)
     gain, bias = bert.embeddings.norm_gain, bert.embeddings.norm_bias
-    export = export_encoder(bert.encoder, observed, (seq,), gain=gain, bias=bias)
+    export = export_encoder(bert.encoder, observed, (seq,), gain=gain, bias=bias, weights=visibility)
     progress("computing in the clear", 0.0)
     ids = tokenizer.encode(texts, truncate=True, limit=seq)
     expected = forward(bert, ids)[-1]

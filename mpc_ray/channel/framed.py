@@ -16,7 +16,7 @@ from functools import partial
 from mpc_ray.channel import frame
 from mpc_ray.channel.interface import Outlet, Stream
 from mpc_ray.channel.meter import Meter
-from mpc_ray.errors import ChannelError, MpcError, PeerLost
+from mpc_ray.errors import BadFrame, ChannelError, CheatingDetected, MpcError, PeerLost
 
 SLOWEST = 1_000_000
 """Bytes a second below which a connection counts as dead: long frames get this much more time."""
@@ -25,6 +25,9 @@ RECORDS_A_KEY = 1 << 23
 """Dial again after this many TLS records: AES-GCM allows 2^24.5 under one key (RFC 8446, 5.5), and
 OpenSSL never rekeys.
 """
+
+CHEATED = 16
+"""In a fault notice's step: a check failed; the low bits say which parties are possible culprits."""
 
 _GRACE = 0.25  # seconds a failed sender waits for the receiving thread, which may learn the true cause
 _DRAIN = 1 << 16
@@ -63,6 +66,7 @@ class FramedChannel:
         self._failed = threading.Event()
         self._error: MpcError | None = None
         self._closed = False
+        self._accused: int | None = None  # whose frame could not be right
         self._outlets = {
             peer: make_outlet(peer, stream, partial(self._unsent, peer)) for peer, stream in outgoing.items()
         }
@@ -103,11 +107,13 @@ class FramedChannel:
                 stream.receive(self._head, end)
                 got = frame.unpack(self._head, f"party {peer}")
                 if got.flags & frame.FAULT:
-                    raise _reported(peer, got.step)
+                    raise self._reported(peer, got.step, f", before step {step}")
                 frame.compare(got, want, f"party {peer}")
                 for part in into:
                     stream.receive(part, end)
-        except (OSError, EOFError, ChannelError) as error:
+        except (OSError, EOFError, MpcError) as error:
+            if isinstance(error, BadFrame):
+                self._accused = peer
             raise self._stop(channel_error(f"party {peer}", error, self.timeout)) from None
         self.meter.received(frame.HEADER_BYTES + length, got.clock)
         return got.clock
@@ -200,7 +206,7 @@ class FramedChannel:
         assert self._error is not None
         return self._error
 
-    def _last_words_of(self, peer: int) -> PeerLost | None:
+    def _last_words_of(self, peer: int) -> MpcError | None:
         """Skip what the peer sent before it closed, up to its fault notice."""
         end = time.monotonic() + _GRACE
         scratch = memoryview(bytearray(_DRAIN))
@@ -210,13 +216,29 @@ class FramedChannel:
                 stream.receive(self._head, end)
                 got = frame.unpack(self._head, f"party {peer}")
                 if got.flags & frame.FAULT:
-                    return _reported(peer, got.step)
+                    return self._reported(peer, got.step)
                 for start in range(0, got.length, _DRAIN):
                     stream.receive(scratch[: min(_DRAIN, got.length - start)], end)
         except (OSError, EOFError, ChannelError):  # no last words: the peer itself is the cause
             return None
 
+    def _reported(self, peer: int, said: int, when: str = "") -> MpcError:
+        """The error that a peer's fault notice stands for. Whom it accuses is its word: it may be the culprit."""
+        if said & CHEATED:
+            named = {party for party in range(3) if said >> party & 1} | {peer}
+            culprits = tuple(sorted(named - {self.me}))
+            who = " or ".join(f"party {party}" for party in culprits)
+            return CheatingDetected(
+                f"{who}: a check failed{when}, as party {peer} reports", culprits, second_hand=True
+            )
+        return _lost(peer, said)
+
     def _cause(self, error: MpcError) -> int:
+        """What a fault notice says: the party that is the cause, or ``CHEATED`` and a bit for each possible culprit."""
+        if isinstance(error, CheatingDetected):
+            return CHEATED | sum(1 << party for party in error.culprits)
+        if isinstance(error, BadFrame) and self._accused is not None:
+            return self._accused
         if isinstance(error, PeerLost):
             for peer in self._outgoing:
                 if error.peer == f"party {peer}":
@@ -224,9 +246,9 @@ class FramedChannel:
         return self.me
 
 
-def channel_error(peer: str, error: BaseException, timeout: float) -> ChannelError:
+def channel_error(peer: str, error: BaseException, timeout: float) -> MpcError:
     """The error a caller sees for what went wrong on a connection with ``peer``."""
-    if isinstance(error, ChannelError):
+    if isinstance(error, MpcError):
         return error
     if isinstance(error, EOFError):
         return PeerLost(
@@ -255,7 +277,7 @@ def channel_error(peer: str, error: BaseException, timeout: float) -> ChannelErr
     )
 
 
-def _reported(peer: int, culprit: int) -> PeerLost:
+def _lost(peer: int, culprit: int) -> PeerLost:
     if culprit == peer or culprit > 2:
         return PeerLost(f"party {peer}", "stopped with an error of its own", remedy="see its log")
     return PeerLost(

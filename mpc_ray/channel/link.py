@@ -25,7 +25,7 @@ from mpc_ray.channel.packed import (
     parts,
     sizes,
 )
-from mpc_ray.errors import ChannelError
+from mpc_ray.errors import ChannelError, MpcError
 
 __all__ = ["DEFAULT_MAX_BYTES", "DTYPES", "JSON", "MAX_HEADER", "Link", "Message", "Tensor", "local_link"]
 
@@ -105,7 +105,7 @@ class Link:
         if self._closed:
             raise ChannelError(f"{self.peer}: this link is closed")
 
-    def _lost(self, error: BaseException, timeout: float) -> ChannelError:
+    def _lost(self, error: BaseException, timeout: float) -> MpcError:
         if self._closed:
             return ChannelError(f"{self.peer}: this link is closed")
         self.close()

@@ -63,6 +63,7 @@ def encoder(
     batch: Batch = 1,
     runs: Runs = 3,
     weights: Weights = None,
+    public_weights: options.PublicWeights = False,
     dump: Dump = None,
     range_check: RangeCheck = None,
     as_json: options.Json = False,
@@ -86,6 +87,7 @@ def encoder(
                 batch=batch,
                 runs=runs,
                 weights=weights,
+                visibility=options.visibility(public_weights),
                 config=settings,
                 dump=dump,
                 progress=steps,
@@ -139,7 +141,10 @@ def ops(
 def _show_encoder(console: Console, r: dict[str, Any]) -> None:
     from mpc_ray.cli.outcome import mb
 
-    table = _table(f"{r['shape']}, {r['batch']} x {r['seq']} tokens, {r['weights']} weights, {r['protocol']}")
+    seen = "public" if r["public_weights"] else "secret"
+    table = _table(
+        f"{r['shape']}, {r['batch']} x {r['seq']} tokens, {r['weights']} weights, {seen}, {r['protocol']}"
+    )
     table.add_column("")
     table.add_column("", justify="right")
     rows = {

@@ -94,7 +94,9 @@ def _show_request(asked: Request, as_json: bool) -> None:
             lines |= {f"seals to {key.suite}": key.id for key in record.hpke}
         for name, value in lines.items():
             output.console.print(f"{name:20}  {value}", soft_wrap=True)
-        output.notes.print("compare the key with its operator's by another channel: mpc-ray certs sign believes it")
+        output.notes.print(
+            "compare the key with its operator's by another channel: mpc-ray certs sign believes it"
+        )
 
 
 def _show_directory(directory: Directory, folder: Path | None, as_json: bool) -> None:

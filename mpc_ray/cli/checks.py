@@ -150,14 +150,14 @@ def cpu() -> Check:
     return Check("CPU", "ok", detail)
 
 
-def gpu(device: str) -> Check:
+def gpu(device: str, remedy: str = "use --device cpu") -> Check:
     """A CUDA device, where the settings ask for one."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     detail = ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "none that PyTorch can use"
     if device == "cuda" and not count:
-        return Check("GPU", "fail", f"{detail}, and the settings say device cuda", "use --device cpu")
+        return Check("GPU", "fail", f"{detail}, and the settings say device cuda", remedy)
     return Check("GPU", "ok", detail)
 
 
@@ -262,7 +262,8 @@ def model(name: str) -> list[Check]:
     except ModelError as error:
         return [Check("model", "warn", error.cause, error.remedy)]
     c = bert.config
-    found = [Check("model", "ok", f"{name}: {c.layers} layers, {c.hidden} wide, {c.heads} heads")]
+    shape = f"{c.layers} layers, {c.hidden} wide, {c.heads} heads"
+    found = [Check("model", "ok", f"{name}: {shape}; weights secret unless --public-weights is given")]
     cache = default_cache()
     stored = [bert.folder / BESIDE] if bert.folder is not None and (bert.folder / BESIDE).exists() else []
     stored += sorted(cache.glob(f"{bert.digest}-*.json"))

@@ -73,7 +73,7 @@ def demo(
                     show.shadow(out.console, run.model.drift)
                 raise
             outcome = Outcome(
-                setting_of(model, settings, run.session.trust, run.model.bert),
+                setting_of(model, settings, run.session.trust, run.model),
                 work.texts,
                 private,
                 run.plaintext(),

@@ -38,6 +38,7 @@ def embed(
     model: options.ModelPath = options.DEFAULT_MODEL,
     truncate: options.Truncate = False,
     calibrate: options.CalibrateFile = None,
+    public_weights: options.PublicWeights = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -59,11 +60,14 @@ def embed(
         from mpc_ray.cli.run import prepare, running
         from mpc_ray.cli.steps import Steps
 
-        work = prepare(model, chosen, truncate, calibrate, settings)
+        seen = options.visibility(public_weights)
+        work = prepare(model, chosen, truncate, calibrate, settings, seen)
         with Steps(out.notes) as steps, running(work, settings, steps, debug=debug) as run:
             steps.note(show.trust(run.session.trust))
+            if public_weights:
+                steps.note(options.SEEN)
             vectors = run.embed()
-            setting = setting_of(model, settings, run.session.trust, run.model.bert)
+            setting = setting_of(model, settings, run.session.trust, run.model)
             report = run.model.report
         if output is not None and not lines:
             write(output, encode(output.suffix, work.texts, vectors))

@@ -244,7 +244,8 @@ def _how(found: Outcome) -> str:
     lengths = ", ".join(f"{job.batch} × {job.length} tokens" for job in found.report.jobs[:20])
     sent = ", ".join(mb(n) for n in found.report.bytes_sent)
     facts = {
-        "model": f"{s.model}: {s.layers} layers, {s.hidden} wide, {s.heads} heads, {s.parameters:,} secret weights",
+        "model": f"{s.model}: {s.layers} layers, {s.hidden} wide, {s.heads} heads, {s.parameters:,} weights",
+        "weights": "public: every party sees them" if s.public_weights else "secret: the parties hold shares",
         "model digest": s.digest,
         "protocol": s.protocol,
         "parties": f"launcher {s.launcher}, device {s.device}, TLS {'on' if s.tls else 'off'}",

@@ -33,6 +33,7 @@ EXIT_CODES = " · ".join(
         "5 a party was lost, or a connection failed",
         "6 no such device, or no room in the cluster",
         "7 the result differs from plaintext",
+        "8 a party cheated",
         f"{stop.CTRL_C_EXIT} stopped by Ctrl-C",
         f"{stop.PIPE_EXIT} the reader of the output left",
         f"{stop.TERM_EXIT} stopped by SIGTERM",

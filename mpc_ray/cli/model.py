@@ -50,13 +50,14 @@ def share(
         ),
     ] = "",
     calibrate: options.CalibrateFile = None,
+    public_weights: options.PublicWeights = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Make three sealed share files, one a party, and the bundle that clients get.
 
     Each file opens at its own party alone. The bundle holds the tokenizer and the embedding tables in the clear:
-    give it to clients, not to parties.
+    give it to clients, not to parties. With --public-weights each file holds the encoder's weights as they are.
     """
     del debug  # read by main
     from mpc_ray.trust.directory import Directory
@@ -75,7 +76,11 @@ def share(
                 steps.note(
                     f"authority {directory.fingerprint}: compare it with the federation's by another channel"
                 )
-            ready = prepare(model, options.settings(None).buckets, texts, steps)
+            if public_weights:
+                steps.note(options.SEEN)
+            ready = prepare(
+                model, options.settings(None).buckets, texts, steps, options.visibility(public_weights)
+            )
             called = name or (DEMO_MODEL if model == DEMO_MODEL else "")
             made = share_model(
                 ready.bert, ready.export, directory, party_set, out, name=called, progress=steps
@@ -92,6 +97,7 @@ def share(
                     "authority": directory.fingerprint,
                     "set": party_set,
                     "lengths": list(ready.lengths),
+                    "public_weights": public_weights,
                     "shares": [
                         {"path": str(path.resolve()), "operator": record.operator, "bytes": size}
                         for path, record, size in zip(made.shares, records, sizes, strict=True)
@@ -143,9 +149,9 @@ def import_share(
 def list_models(party: PartyFolder, as_json: options.Json = False, debug: options.Debug = False) -> None:
     """The models that a party holds shares of."""
     del debug
-    from mpc_ray.endpoint.store import ModelStore
+    from mpc_ray.endpoint.store import ModelStore, open_party
 
-    models = ModelStore(party).list()
+    models = ModelStore(open_party(party)[0].path).list()
     with opened(as_json, guarded=False) as output:
         if as_json:
             output.emit({"command": "model list", "models": [asdict(info) for info in models]})
@@ -164,9 +170,9 @@ def remove(
 ) -> None:
     """Delete a party's shares of a model. Nothing can be computed with it any more until it is imported again."""
     del debug
-    from mpc_ray.endpoint.store import ModelStore
+    from mpc_ray.endpoint.store import ModelStore, open_party
 
-    ModelStore(party).remove(name)
+    ModelStore(open_party(party)[0].path).remove(name)
     with opened(as_json, guarded=False) as output:
         if as_json:
             output.emit({"command": "model remove", "model": name})
@@ -176,7 +182,10 @@ def remove(
 
 def _line(info: ModelInfo) -> str:
     lengths = ", ".join(map(str, info.lengths))
-    return f"{info.name}  {_size(info.bytes)}  hidden {info.hidden}  lengths {lengths}  record {info.digest}"
+    return (
+        f"{info.name}  {_size(info.bytes)}  hidden {info.hidden}  {info.weights} weights  lengths {lengths}  "
+        f"record {info.digest}"
+    )
 
 
 def _size(size: int) -> str:

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from mpc_ray.config import Config
+    from mpc_ray.models.export import Visibility
 
 _SETTINGS = "Settings (flags win over MPC_* in the environment, which wins over the file)"
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -39,6 +40,15 @@ CalibrateFile = Annotated[
         "--calibrate", metavar="FILE", help="your own texts, one a line, to widen the calibration with"
     ),
 ]
+PublicWeights = Annotated[
+    bool,
+    typer.Option(
+        "--public-weights/--secret-weights",
+        help="give the parties the weights as they are, for an open model: less time and memory; texts stay secret",
+        show_default=False,
+    ),
+]
+SEEN = "public weights: every party sees the model; texts and results stay secret"
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output, for machines")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
@@ -59,7 +69,12 @@ Launcher = Annotated[
 ]
 ProtocolName = Annotated[
     str | None,
-    typer.Option("--protocol", metavar="NAME", help="semi_honest_3pc", rich_help_panel=_SETTINGS),
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="semi_honest_3pc, aby3 or malicious_3pc (experimental)",
+        rich_help_panel=_SETTINGS,
+    ),
 ]
 Device = Annotated[
     str | None,
@@ -114,6 +129,11 @@ class Settings:
         """The configuration of a run; ``more`` are settings with flags of the command's own. Raises ConfigError."""
         flags = vars(self) | more
         return settings(flags.pop("config"), timeout_s=flags.pop("timeout"), **flags)
+
+
+def visibility(public_weights: bool) -> Visibility:
+    """The flag as the library names it."""
+    return "public" if public_weights else "secret"
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,8 +11,9 @@ import mpc_ray
 
 if TYPE_CHECKING:
     from mpc_ray.config import Config
+    from mpc_ray.model import Model
     from mpc_ray.models.shadow import ShadowReport
-    from mpc_ray.models.weights import Array, BertModel
+    from mpc_ray.models.weights import Array
     from mpc_ray.report import Report
 
 DRIFT_BOUND = 5e-6  # 1 - cosine to plaintext; working models stay below 2e-6
@@ -20,7 +21,8 @@ DRIFT_BOUND = 5e-6  # 1 - cosine to plaintext; working models stay below 2e-6
 
 @dataclass(frozen=True)
 class Setting:
-    """Who computed what, and whom one has to trust. ``parameters`` counts the encoder's shared weights."""
+    """Who computed what, and whom one has to trust. ``parameters`` counts the encoder's weights, and
+    ``public_weights`` says whether the parties see them."""
 
     model: str
     digest: str
@@ -34,6 +36,7 @@ class Setting:
     tls: bool
     range_check: bool
     trust: str
+    public_weights: bool = False
     version: str = mpc_ray.__version__
 
 
@@ -109,8 +112,9 @@ class Outcome:
         }
 
 
-def setting_of(model: str, config: Config, trust: str, bert: BertModel) -> Setting:
+def setting_of(model: str, config: Config, trust: str, loaded: Model) -> Setting:
     """From a running session's configuration and a loaded model; ``model`` is what the user called it."""
+    bert = loaded.bert
     c = bert.config
     return Setting(
         model=c.name if Path(model).expanduser().exists() else model,
@@ -125,6 +129,7 @@ def setting_of(model: str, config: Config, trust: str, bert: BertModel) -> Setti
         tls=config.tls,
         range_check=config.range_check,
         trust=trust.removeprefix("trust: "),
+        public_weights=loaded.weights == "public",
     )
 
 

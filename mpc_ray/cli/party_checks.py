@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mpc_ray.channel import Message
-from mpc_ray.cli.checks import GIB, Check
+from mpc_ray.cli.checks import GIB, Check, gpu
 from mpc_ray.endpoint.config import PartyConfig
 from mpc_ray.endpoint.dial import address_of
 from mpc_ray.endpoint.peers import ASKING, MAX_SKEW_S, dial_front, fronts_hello
@@ -66,10 +66,11 @@ def looked_at(path: Path) -> Iterator[Check]:
     except MpcError as error:
         yield Check("models", "fail", error.cause, error.remedy)
     else:
-        named = ", ".join(f"{m.name} ({m.bytes / 2**20:.0f} MiB)" for m in models)
+        named = ", ".join(f"{m.name} ({m.weights} weights, {m.bytes / 2**20:.0f} MiB)" for m in models)
         remedy = "" if models else "mpc-ray model import FILE --party FOLDER"
         yield Check("models", "ok" if models else "fail", named or "none in the store", remedy)
     yield _memory(config, models)
+    yield gpu(config.device, "device: cpu in the settings, or a driver and a GPU that PyTorch can use")
     ours = {model.name: model.digest for model in models}
     for index in range(3):
         yield _asked(standing, config, index, ours)

@@ -14,6 +14,7 @@ from mpc_ray.cli.steps import Steps
 if TYPE_CHECKING:
     from mpc_ray.config import Config
     from mpc_ray.model import Model
+    from mpc_ray.models.export import Visibility
     from mpc_ray.models.weights import Array
     from mpc_ray.session import Session
 
@@ -28,6 +29,7 @@ class Work:
     jobs: int
     layers: int
     own: tuple[str, ...] | None = None
+    weights: Visibility = "secret"
 
 
 @dataclass
@@ -58,7 +60,14 @@ class Run:
         return result
 
 
-def prepare(model: str, texts: Sequence[str], truncate: bool, calibrate: Path | None, config: Config) -> Work:
+def prepare(
+    model: str,
+    texts: Sequence[str],
+    truncate: bool,
+    calibrate: Path | None,
+    config: Config,
+    weights: Visibility = "secret",
+) -> Work:
     """Check the folder and the texts before anything starts. Raises ModelError, InputError."""
     from mpc_ray.model import bucket_lengths, model_folder
     from mpc_ray.models.folder import read_layout, whole_number
@@ -78,6 +87,7 @@ def prepare(model: str, texts: Sequence[str], truncate: bool, calibrate: Path | 
         jobs=len(jobs),
         layers=whole_number(layout.config, "num_hidden_layers", "config.json"),
         own=None if calibrate is None else tuple(file_texts(calibrate)),
+        weights=weights,
     )
 
 
@@ -90,7 +100,7 @@ def running(work: Work, config: Config, steps: Steps, *, debug: bool = False) ->
     steps.expect(work.jobs, work.layers)
     with Session(config=config, progress=steps, debug=debug) as session:
         started = time.perf_counter()
-        model = session.load(work.folder, texts=work.own)
+        model = session.load(work.folder, texts=work.own, weights=work.weights)
         run = Run(session, model, work)
         run.seconds |= {"start": started - began, "load": time.perf_counter() - started}
         yield run

@@ -34,7 +34,7 @@ def outcome(console: Console, found: Outcome) -> None:
     console.print(
         f"\n{count(len(found.texts), 'sentence')} in {found.report.seconds:.1f} s on shares "
         f"({duration(found.seconds['plaintext'])} in the clear), under {s.protocol}, "
-        f"{'with' if s.range_check else 'WITHOUT'} range checks."
+        f"{'with' if s.range_check else 'WITHOUT'} range checks, weights {'public' if s.public_weights else 'secret'}."
     )
     console.print(f"largest 1 - cosine to the plaintext result: {found.worst:.1e}")
     console.print(trust(s.trust))

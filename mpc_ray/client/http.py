@@ -62,10 +62,11 @@ class AsyncClient:
     ``api_key``: the gateway's Bearer key. ``trust``: the federation's authority: PEM file, SHA-256 fingerprint, or
     ``tofu`` with ``pin``, the file that keeps what was seen first (``mpc_ray.client.parties.Trust.of``).
     ``set``: this set of parties and no other; else sets are taken in the order of ``regions``, and the next allowed one
-    when one does not answer. ``jurisdictions``: where all three operators must be. ``purpose``, ``retention``: signed
-    in every authorisation. ``timeout_s``: for all of a call. ``attempt_timeout_s``: for one sending, at most what the
-    gateway allows. ``retries``: further tries of a job. ``verify``, ``server_name``: the gateway's HTTPS certificate
-    (``mpc_ray.client.gateway.Gateway``); ``federation``: it is the one that the federation's authority gave it.
+    when one does not answer. ``jurisdictions``: where all three operators must be. ``purpose``, ``retention``,
+    ``protocol``: signed in every authorisation. ``timeout_s``: for all of a call. ``attempt_timeout_s``: for one
+    sending, at most what the gateway allows. ``retries``: further tries of a job. ``verify``, ``server_name``: the
+    gateway's HTTPS certificate (``mpc_ray.client.gateway.Gateway``); ``federation``: it is the one that the
+    federation's authority gave it.
     Raises ConfigError or ModelError for what cannot be used.
     """
 
@@ -84,6 +85,7 @@ class AsyncClient:
         jurisdictions: Sequence[str] = (),
         purpose: str = "inference",
         retention: str = "job",
+        protocol: str = "semi_honest_3pc",
         timeout_s: float = 120.0,
         attempt_timeout_s: float = 60.0,
         retries: int = 8,
@@ -115,7 +117,7 @@ class AsyncClient:
             transport=transport,
         )
         self._parties = Parties(self._gateway, known, retries)
-        terms = Terms(purpose=purpose, jurisdictions=tuple(jurisdictions), retention=retention)
+        terms = Terms(purpose, tuple(jurisdictions), retention, protocol)
         wanted = Wanted(terms, set, tuple(regions), retries, attempt_timeout_s)
         self._jobs = Jobs(self._gateway, self._parties, self._key, wanted, concurrency)
 

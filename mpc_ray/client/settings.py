@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -58,6 +58,9 @@ class ClientSettings(BaseModel):
     )
     purpose: str = Field("inference", min_length=1, description="the purpose signed in every job")
     retention: str = Field("job", min_length=1, description="what may be kept afterwards; job: nothing")
+    protocol: Literal["semi_honest_3pc", "aby3", "malicious_3pc"] = Field(
+        "semi_honest_3pc", description="how the parties must compute"
+    )
     timeout_s: float = Field(120.0, gt=0, le=3600, description="for all of a request")
     attempt_timeout_s: float = Field(60.0, gt=0, le=600, description="for one sending of a job")
     retries: int = Field(8, ge=0, le=100, description="further tries of a job")
@@ -109,7 +112,16 @@ class ClientSettings(BaseModel):
 
     def arguments(self, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
         """What ``AsyncClient`` and ``Client`` take, but for the URL, which is ``gateway``."""
-        same = ("bundle", "signing_key", "set", "regions", "jurisdictions", "purpose", "retention")
+        same = (
+            "bundle",
+            "signing_key",
+            "set",
+            "regions",
+            "jurisdictions",
+            "purpose",
+            "retention",
+            "protocol",
+        )
         numbers = ("timeout_s", "attempt_timeout_s", "retries", "concurrency")
         return {name: getattr(self, name) for name in (*same, *numbers)} | {
             "api_key": self.api_key(environ),

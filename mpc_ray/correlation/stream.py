@@ -24,15 +24,21 @@ def derive(secret: bytes, info: bytes, length: int = 32) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=info).derive(secret)
 
 
-def expand(key: bytes, step: int, chunk: int, length: int, prf: Prf = "aes128ctr") -> np.ndarray:
+def expand(
+    key: bytes, step: int, chunk: int, length: int, prf: Prf = "aes128ctr", start: int = 0
+) -> np.ndarray:
     """``length`` pseudo-random bytes, uint8. ``key`` has 32 bytes (AES-128 uses the first 16).
+
+    From byte ``start`` of the stream on, a multiple of 64.
 
     The 16-byte counter block is step (4 bytes), chunk (4), block counter (8) for AES; for ChaCha20 it is
     RFC 8439's: a 4-byte block counter from 0, then step (4) and chunk (8) as the 12-byte nonce.
     """
+    if start % 64:
+        raise ValueError("a stream is entered at a multiple of 64 bytes")
     if prf == "aes128ctr":
-        return keystream(key, struct.pack(">IIQ", step, chunk, 0), length, prf)
-    return keystream(key, struct.pack("<I", 0) + struct.pack(">IQ", step, chunk), length, prf)
+        return keystream(key, struct.pack(">IIQ", step, chunk, start // 16), length, prf)
+    return keystream(key, struct.pack("<I", start // 64) + struct.pack(">IQ", step, chunk), length, prf)
 
 
 def keystream(key: bytes, block: bytes, length: int, prf: Prf = "aes128ctr") -> np.ndarray:

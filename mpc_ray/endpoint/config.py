@@ -75,7 +75,9 @@ class PartyConfig(_Part):
     threads: int = Field(1, ge=1, le=1024, description="compute threads of a slot")
     device: Literal["cpu", "cuda"] = Field("cpu", description="what a slot computes on")
     num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a slot")
-    protocol: Literal["semi_honest_3pc"] = Field("semi_honest_3pc", description="how parties compute")
+    protocol: Literal["semi_honest_3pc", "aby3", "malicious_3pc"] = Field(
+        "semi_honest_3pc", description="how parties compute"
+    )
     executor: str = Field("", description="module:attribute in place of the protocol's own; for tests")
     step_timeout_s: float = Field(60.0, gt=0, le=3600, description="longest wait for a peer within a step")
     ray: RayOptions = Field(default_factory=lambda: RayOptions.model_validate({}))
@@ -105,7 +107,9 @@ class PartyConfig(_Part):
         except ValidationError as error:
             raise _explain(file, error) from None
         except TypeError:
-            raise ConfigError(f"{file}: keys must be words", remedy="see configs/party.example.yaml") from None
+            raise ConfigError(
+                f"{file}: keys must be words", remedy="see configs/party.example.yaml"
+            ) from None
         base = file.resolve().parent
         ray = made.ray
         if ray.token is not None:

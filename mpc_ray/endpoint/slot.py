@@ -45,9 +45,11 @@ def serve(path: Path, name: str, protocol: str, executor: str = "", trace_file: 
     settings = PartySettings(me=0, protocol=protocol, executor=executor)
     executor_of(settings)  # seconds of imports: not at `open`
     if not executor:
-        from mpc_ray.kernels.warm import warm
+        from mpc_ray.kernels.warm import warm, warm_proofs
 
         warm()  # half a minute once a machine and release, then one second: `open` has a deadline
+        if protocol == "malicious_3pc":
+            warm_proofs()
     traces.setup("slot", file=Path(trace_file) if trace_file else None)
     control = Packets.dial(path)
     control.send({"slot": name})

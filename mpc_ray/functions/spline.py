@@ -38,6 +38,7 @@ class Spline:
     mean_error: float
     flags: torch.Tensor | None = None
     _prepared: list[PreparedTables] = field(default_factory=list, compare=False, repr=False)
+    _elsewhere: dict[torch.device, PreparedTables] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def degree(self) -> int:
@@ -53,6 +54,14 @@ class Spline:
             object.__setattr__(self, "tables", prepared.tables[: len(self.tables)])
             self._prepared.append(prepared)
         return self._prepared[0]
+
+    def prepared_on(self, place: torch.device) -> PreparedTables:
+        """``prepared`` on a device, made once for each."""
+        if place.type == "cpu":
+            return self.prepared
+        if place not in self._elsewhere:
+            self._elsewhere[place] = prepare(self.prepared.tables.to(place))
+        return self._elsewhere[place]
 
 
 def fit(

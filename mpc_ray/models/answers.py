@@ -8,12 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mpc_ray.errors import MpcError, RangeExceeded
+from mpc_ray.errors import CheatingDetected, MpcError, RangeExceeded
 from mpc_ray.models.pooling import pooling_sum
 from mpc_ray.models.weights import Array, Pooling
 from mpc_ray.sharing.integers import Integers, to_reals
 
 _VERSIONS = "use one version everywhere"
+COPY = " copy"
+"""Suffix of the name of a tensor's second piece, where parties answer both their pieces (``copies`` in the header)."""
 
 
 class Answer(Protocol):
@@ -86,11 +88,29 @@ def _agreed(answers: Sequence[Answer], key: str) -> Any:
 
 
 def _sum(answers: Sequence[Answer], name: str) -> Integers:
-    """The three summands added up in the ring. Raises MpcError if one is missing or has another form."""
-    found = [answer.tensors[name] for answer in answers if name in answer.tensors]
-    if len(found) != 3 or any(x.dtype != np.int64 or x.shape != found[0].shape for x in found):
-        raise MpcError(f"the parties' summands of {name} do not fit together", remedy=_VERSIONS)
+    """The three summands added up in the ring. Raises MpcError if one is missing or has another form.
+
+    Where the answers hold copies, every summand comes from two parties: raises CheatingDetected if they differ.
+    """
+    found = _three(answers, name)
+    if any(answer.header.get("copies") for answer in answers):
+        _agreed(answers, "copies")
+        copies = _three(answers, name + COPY)
+        for i in range(3):
+            j = (i + 1) % 3  # P_i's second piece is P_j's own
+            if not np.array_equal(copies[i], found[j]):
+                raise CheatingDetected(
+                    f"party {i} or party {j}: they answered different copies of a piece of {name}", (i, j)
+                )
     first, second, third = (
         x.reshape(-1) for x in found
     )  # flat, since numpy warns of what wraps in 0-d arrays
     return (first + second + third).reshape(found[0].shape)
+
+
+def _three(answers: Sequence[Answer], name: str) -> list[Integers]:
+    """The three parties' tensors of this name, all int64 and of one shape."""
+    found = [answer.tensors[name] for answer in answers if name in answer.tensors]
+    if len(found) != 3 or any(x.dtype != np.int64 or x.shape != found[0].shape for x in found):
+        raise MpcError(f"the parties' summands of {name} do not fit together", remedy=_VERSIONS)
+    return found

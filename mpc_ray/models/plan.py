@@ -19,6 +19,7 @@ from mpc_ray.functions.spline import Function, Spline, fit_finest, total_error
 from mpc_ray.functions.window import Window
 from mpc_ray.models.inputs import InputScales
 from mpc_ray.models.observed import LayerRange, NormRange, Observed, Span
+from mpc_ray.models.public import PublicTensor
 from mpc_ray.models.weights import BertConfig
 from mpc_ray.sharing.fixed import prove_fits
 
@@ -59,7 +60,7 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class EncoderPlan:
-    """``reciprocals``: 1/sum for each padded length."""
+    """``reciprocals``: 1/sum for each padded length. ``weights``: those that are public; none where they are secret."""
 
     hidden: int
     heads: int
@@ -67,6 +68,7 @@ class EncoderPlan:
     layers: tuple[LayerPlan, ...]
     pool: NormPlan | None
     reciprocals: dict[int, Spline]
+    weights: tuple[PublicTensor, ...] = ()
 
     def softmax(self, layer: int, length: int, masked: bool) -> SoftmaxPlan:
         """The softmax of one layer at one padded length."""

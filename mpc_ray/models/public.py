@@ -8,11 +8,63 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mpc_ray.errors import ModelError
+
+WEIGHTS = "weights/"  # of a message's tensors that are public weights
+
+
+@dataclass(frozen=True)
+class PublicTensor:
+    """A weight tensor that all parties hold in the clear: how it is stored, and SHA-256 of its bytes (hex)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    scale: int
+    sha256: str
+
+
+def describe_tensor(name: str, array: np.ndarray, scale: int) -> PublicTensor:
+    """What the record says of an integer tensor."""
+    return PublicTensor(name, str(array.dtype), array.shape, scale, _hash(array))
+
+
+def check_tensor(public: PublicTensor, array: np.ndarray | None) -> None:
+    """Raises ModelError unless ``array`` is there and is the one that the record means."""
+    if array is None or (str(array.dtype), array.shape) != (public.dtype, public.shape):
+        found = "missing" if array is None else f"{array.dtype} {array.shape}"
+        raise ModelError(
+            f"public weights {public.name} are {found}, not {public.dtype} {public.shape}",
+            remedy="client and party differ in version",
+        )
+    if _hash(array) != public.sha256:
+        raise ModelError(
+            f"public weights {public.name} are not those of the public record", remedy="share the model again"
+        )
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def weights_of(record: Mapping[str, Any]) -> tuple[PublicTensor, ...]:
+    """The public weights that a record names; none where weights are secret. Raises ModelError for no record."""
+    try:
+        return tuple(
+            PublicTensor(
+                **{**{k: v for k, v in entry.items() if k != "type"}, "shape": tuple(entry["shape"])}
+            )
+            for entry in record.get("weights", ())
+        )
+    except (AttributeError, KeyError, TypeError):
+        raise ModelError(
+            "the model's public record names no weights that can be", remedy="share the model again"
+        ) from None
 
 
 def digest(record: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> bytes:

@@ -12,6 +12,7 @@ from mpc_ray.models.export import Export
 from mpc_ray.models.fold import centred
 from mpc_ray.models.inputs import padded, text_secrets
 from mpc_ray.models.plan import HIDDEN_SCALE, input_scales
+from mpc_ray.models.public import WEIGHTS
 from mpc_ray.models.weights import Array, BertModel
 from mpc_ray.sharing.integers import to_integers
 from mpc_ray.sharing.parcel import Secret, deal
@@ -29,9 +30,13 @@ __all__ = [
 
 
 def load_messages(export: Export, name: str, job: bytes) -> list[Message]:
-    """One message for each party: the public record, and its shares of all weights."""
+    """One message for each party: the public record, and its shares of all weights, or the weights where they are
+    public."""
     tables = {f"public/{k}": v for k, v in export.tables.items()}
     header: dict[str, Any] = {"cmd": "load", "model": name, "job": job.hex(), "record": export.record}
+    if export.weights:
+        tables |= {WEIGHTS + k: v for k, v in export.weights.items()}
+        return [Message(dict(header), dict(tables)) for _ in range(3)]
     return [Message({**header, **p.header}, {**tables, **p.tensors}) for p in deal(export.secrets)]
 
 

@@ -14,11 +14,11 @@ from mpc_ray.functions.plan import NormPlan
 from mpc_ray.functions.spline import Spline
 from mpc_ray.functions.window import Window
 from mpc_ray.models.plan import EncoderPlan, LayerPlan
-from mpc_ray.models.public import digest
+from mpc_ray.models.public import PublicTensor, digest
 
 __all__ = ["digest", "from_record", "to_record"]
 
-_CLASSES = {c.__name__: c for c in (EncoderPlan, LayerPlan, NormPlan, Spline, Window)}
+_CLASSES = {c.__name__: c for c in (EncoderPlan, LayerPlan, NormPlan, Spline, Window, PublicTensor)}
 
 
 def to_record(plan: EncoderPlan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

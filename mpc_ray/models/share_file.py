@@ -7,6 +7,7 @@ could confirm a guess of them.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from mpc_ray.channel.interface import byte_view
 from mpc_ray.channel.packed import HEAD_BYTES, Shapes, described, sizes
 from mpc_ray.errors import BadFrame, InputError, ModelError, SealError
-from mpc_ray.models.public import digest, facts
+from mpc_ray.models.public import WEIGHTS, PublicTensor, digest, facts, weights_of
 from mpc_ray.sharing.parcel import bounded, seeds_of
 from mpc_ray.trust import canonical
 from mpc_ray.trust.canonical import Malformed
@@ -36,7 +37,8 @@ _PUBLIC = "public/"
 
 @dataclass(frozen=True)
 class ShareHeader:
-    """What a share file says in the clear. ``digest``: of the public record, hex; ``lengths``: padded lengths."""
+    """What a share file says in the clear. ``digest``: of the public record, hex; ``lengths``: padded lengths;
+    ``weights``: "secret", or "public" where the file holds them as they are."""
 
     name: str
     digest: str
@@ -45,6 +47,7 @@ class ShareHeader:
     index: int
     hidden: int
     lengths: tuple[int, ...]
+    weights: str = "secret"
 
     @property
     def place(self) -> str:
@@ -77,6 +80,8 @@ class ShareHeader:
             canonical.within(known["index"], 0, 2, "index")
             canonical.within(known["hidden"], 1, 1 << 24, "hidden")
             lengths = tuple(canonical.within(n, 1, 1 << 24, "lengths") for n in known["lengths"])
+            if known["weights"] not in ("secret", "public"):
+                raise Malformed("has weights that are neither secret nor public")
         except Malformed as error:
             raise SealError(
                 f"{source}: its header {error}", remedy="use the same release as the owner"
@@ -96,12 +101,30 @@ def check_message(header: Any, shapes: Shapes, tables: dict[str, np.ndarray], sa
         )
     if facts(record) != (said.hidden, said.lengths):
         raise ModelError("the share's file says other sizes than its record", remedy="share the model again")
+    known = weights_of(record)
+    if said.weights != ("public" if known else "secret"):
+        raise ModelError(
+            f"the share is of a model whose weights are not {said.weights}", remedy="share the model again"
+        )
+    if known:
+        return _check_public(header, shapes, known)
     bounded(header, MAX_BYTES)
     seeds_of(said.index, header)
     held = {name: shape for name, (dtype, shape) in shapes.items() if not name.startswith(_PUBLIC)}
     wanted = {name: tuple(public["shape"]) for name, public in header["shares"].items()} if said.index else {}
     if held != wanted or any(shapes[name][0] != np.dtype("<i8") for name in held):
         raise ModelError("the share lacks a tensor, or has one too many", remedy="share the model again")
+
+
+def _check_public(header: Any, shapes: Shapes, known: tuple[PublicTensor, ...]) -> None:
+    held = {
+        name: (str(dtype), shape) for name, (dtype, shape) in shapes.items() if not name.startswith(_PUBLIC)
+    }
+    if (
+        held != {WEIGHTS + tensor.name: (tensor.dtype, tensor.shape) for tensor in known}
+        or "shares" in header
+    ):
+        raise ModelError("the file lacks public weights, or has too many", remedy="share the model again")
 
 
 def copy_message(reader: StreamReader, writer: StreamWriter, said: ShareHeader, source: str) -> None:
@@ -122,21 +145,32 @@ def copy_message(reader: StreamReader, writer: StreamWriter, said: ShareHeader, 
     if sum(shapes[name][0].itemsize * math.prod(shapes[name][1]) for name in public) > MAX_TABLES:
         raise BadFrame(f"{source}: its public tables are above the limit of {MAX_TABLES:,} bytes")
     tables: dict[str, np.ndarray] = {}
+    hashes: dict[str, str] = {}
     buffer = memoryview(bytearray(_PIECE))
     for name, (dtype, shape) in shapes.items():
         if name in public:
             tables[name.removeprefix(_PUBLIC)] = np.empty(shape, dtype)
             taken(byte_view(tables[name.removeprefix(_PUBLIC)]))
             continue
-        left = dtype.itemsize * math.prod(shape)
+        left, total = dtype.itemsize * math.prod(shape), hashlib.sha256()
         while left:
-            left -= len(taken(buffer[: min(left, _PIECE)]))
+            piece = taken(buffer[: min(left, _PIECE)])
+            total.update(piece)
+            left -= len(piece)
+        hashes[name] = total.hexdigest()
     reader.finish()
     check_message(header, shapes, tables, said)
+    record: Any = header["record"]
+    for tensor in weights_of(record):
+        if hashes[WEIGHTS + tensor.name] != tensor.sha256:
+            raise ModelError(
+                f"public weights {tensor.name} are not those of the public record",
+                remedy="share the model again",
+            )
 
 
 _KINDS: dict[str, type] = {
-    **dict.fromkeys(("format", "name", "digest", "federation", "set"), str),
+    **dict.fromkeys(("format", "name", "digest", "federation", "set", "weights"), str),
     **dict.fromkeys(("index", "hidden"), int),
     "lengths": list,
 }

@@ -50,7 +50,8 @@ def share_model(
     """Write NAME.party0.share … NAME.party2.share and NAME.client/ into ``out``: all of them or none.
 
     ``directory`` must be verified. ``name`` is the model's own unless given. Shares are fresh at every call; only
-    those of one call go together. Memory: twice 8 bytes a weight. Disk: 8 bytes a weight for parties 1 and 2 each.
+    those of one call go together. Memory: twice 8 bytes a weight. Disk: 8 bytes a weight for parties 1 and 2 each, of
+    public weights 4 for each party.
     Raises CertificateError if the set is not whole, ConfigError if a file is there already or cannot be written.
     """
     records = directory.parties(set)
@@ -58,8 +59,9 @@ def share_model(
     if bert.folder is None:
         raise ModelError(f"model {name} has no folder, so no tokenizer", remedy="save it with one first")
     hidden, lengths = facts(export.record)
+    federation, seen = directory.federation, export.visibility
     heads = [
-        ShareHeader(name, export.digest.hex(), directory.federation, set, index, hidden, lengths)
+        ShareHeader(name, export.digest.hex(), federation, set, index, hidden, lengths, seen)
         for index in range(3)
     ]
     heads[0].encode()  # a name that cannot be one is refused before anything is written

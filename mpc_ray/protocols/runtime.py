@@ -22,6 +22,7 @@ import torch
 from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.meter import ONLINE
 from mpc_ray.correlation.prf import Correlation
+from mpc_ray.kernels import transfer
 
 T = TypeVar("T")
 Protocol = Generator[None, None, T]
@@ -30,14 +31,22 @@ Protocol = Generator[None, None, T]
 class Arrival:
     """Bytes that a peer sends in this round; readable after the next ``yield``."""
 
-    __slots__ = ("buffer", "ready")
+    __slots__ = ("_tensor", "buffer", "place", "ready")
 
-    def __init__(self, length: int) -> None:
-        self.buffer = np.empty(length, np.uint8)
+    def __init__(self, length: int, place: torch.device) -> None:
+        self.buffer = transfer.buffer(length, place)
+        self.place = place
         self.ready = False
+        self._tensor: torch.Tensor | None = None
 
     def int64(self, shape: Sequence[int]) -> torch.Tensor:
-        return torch.from_numpy(self.bytes().view(np.int64)).reshape(tuple(shape))
+        return self.tensor().view(torch.int64).reshape(tuple(shape))
+
+    def tensor(self) -> torch.Tensor:
+        """The bytes as uint8 on the party's device."""
+        if self._tensor is None:
+            self._tensor = transfer.to_device(self.bytes(), self.place)
+        return self._tensor
 
     def bytes(self) -> np.ndarray:
         if not self.ready:
@@ -72,9 +81,11 @@ class Runtime:
         self.channel = channel
         self.correlation = correlation
         self.me = channel.me
+        self.place = correlation.place
         self.peers = ((self.me + 1) % 3, (self.me + 2) % 3)
         self.timing = Timing()
         self.progress: Any = None
+        self.claims: Any = None  # protocols.aby3.claims.Claims, where products are to be proved
         self._reset()
 
     def _reset(self) -> None:
@@ -103,7 +114,7 @@ class Runtime:
         self, peer: int, data: torch.Tensor | np.ndarray, label: str, layer: str, phase: str = ONLINE
     ) -> None:
         """Put a contiguous tensor into this round's frame to ``peer``; it must not change afterwards."""
-        array = data.numpy() if isinstance(data, torch.Tensor) else data
+        array = transfer.to_host(data) if isinstance(data, torch.Tensor) else data
         if array.nbytes == 0:
             return
         view = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
@@ -113,7 +124,7 @@ class Runtime:
 
     def expect(self, peer: int, length: int) -> Arrival:
         """Announce ``length`` bytes of this round's frame from ``peer``."""
-        arrival = Arrival(length)
+        arrival = Arrival(length, self.place)
         if length:
             self._in[peer].append(arrival)
         else:
@@ -128,6 +139,7 @@ class Runtime:
         for key in self._sending:
             self.timing.rounds[key] = self.timing.rounds.get(key, 0) + 1
         self._sending = set()
+        transfer.settle(self.place)
         for peer in self.peers:
             if self._out[peer]:
                 self.channel.send(peer, self.step, clock + 1, self._out[peer])

@@ -14,7 +14,7 @@ import numpy as np
 from mpc_ray.channel import Message, local_channels
 from mpc_ray.execute import Executor
 from mpc_ray.models import query
-from mpc_ray.models.export import Export, export_encoder
+from mpc_ray.models.export import Export, Visibility, export_encoder
 from mpc_ray.models.statistics import observe
 from mpc_ray.models.synthetic import random_bert
 from mpc_ray.models.weights import BertModel
@@ -30,7 +30,7 @@ TEXTS: dict[str, list[list[int]]] = {
 
 
 @cache
-def small_model() -> tuple[BertModel, Export]:
+def small_model(weights: Visibility = "secret") -> tuple[BertModel, Export]:
     """One layer of 32 with 4 heads, calibrated on the very texts it will see."""
     model = random_bert(layers=1, hidden=32, heads=4, ffn=64)
     rows = [row for text in TEXTS.values() for row in text]
@@ -41,6 +41,7 @@ def small_model() -> tuple[BertModel, Export]:
         gain=model.embeddings.norm_gain,
         bias=model.embeddings.norm_bias,
         normalize=model.normalize,
+        weights=weights,
     )
     return model, export
 
@@ -71,17 +72,19 @@ class Parties:
             executor.runtime.correlation.trace = names
 
 
-def start(channels: Sequence[Any] | None = None, timeout: float = 30.0) -> Parties:
+def start(
+    channels: Sequence[Any] | None = None, timeout: float = 30.0, make: Callable[..., Executor] = Executor
+) -> Parties:
     """Three parties that have agreed on fresh seeds."""
     channels = list(channels) if channels is not None else list(local_channels(timeout=timeout))
-    executors = together([lambda c=c: Executor(c, digest=DIGEST) for c in channels])
+    executors = together([lambda c=c: make(c, digest=DIGEST) for c in channels])
     return Parties(executors, channels)
 
 
-def loaded() -> Parties:
+def loaded(weights: Visibility = "secret", make: Callable[..., Executor] = Executor) -> Parties:
     """Three parties that hold the small model."""
-    parties = start()
-    parties.load(small_model()[1])
+    parties = start(make=make)
+    parties.load(small_model(weights)[1])
     return parties
 
 

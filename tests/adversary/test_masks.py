@@ -20,6 +20,7 @@ from recording import assert_every_byte_is_padded, recording
 from mpc_ray.channel.frame import HEADER_BYTES
 from mpc_ray.correlation import prf
 from mpc_ray.correlation.prf import PRIVATE, MaskReused
+from mpc_ray.models.export import Visibility
 from mpc_ray.sharing import parcel
 
 Key = tuple[bytes, int, int]  # AES key, step, chunk: what a counter block begins with
@@ -124,9 +125,10 @@ def test_shares_of_every_message_come_from_keys_of_their_own() -> None:
     assert len(set(seeds)) == 6
 
 
-def test_every_message_has_a_pad_that_its_receiver_lacks() -> None:
+@pytest.mark.parametrize("weights", ["secret", "public"])
+def test_every_message_has_a_pad_that_its_receiver_lacks(weights: Visibility) -> None:
     """Byte for byte, and nothing else is sent: the recorded parts are all of every frame's payload."""
-    parties = loaded()
+    parties = loaded(weights)
     with recording() as found:
         parties.run(embedding_messages(EMBEDDING))
     kinds = assert_every_byte_is_padded(found)

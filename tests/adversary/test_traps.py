@@ -23,12 +23,12 @@ from mpc_ray.functions.window import Window
 from mpc_ray.kernels import histogram
 from mpc_ray.models.plan import BUCKET_LOG, _activation, _reciprocal, _score_window
 from mpc_ray.protocols.runtime import Protocol, Runtime
-from mpc_ray.protocols.semi_honest.blocks import _thirds_of
 from mpc_ray.protocols.semi_honest.lookup import OneHot, window_fraction, window_index
 from mpc_ray.protocols.semi_honest.maximum import Rotation
 from mpc_ray.protocols.semi_honest.open import open_masked
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.softmax import Group, exp_below_maximum
+from mpc_ray.protocols.semi_honest.thirds import thirds_of
 from mpc_ray.protocols.semi_honest.truncate import truncate
 
 ring = st.integers(-(2**63), 2**63 - 1)
@@ -276,7 +276,7 @@ def test_trap_11_empty_chunks_shift_no_counter(rows: int) -> None:
 
     def program(runtime: Runtime) -> Protocol[torch.Tensor]:
         parts = []
-        for k, some in [*_thirds_of(rows), *_thirds_of(rows)]:
+        for k, some in [*thirds_of(rows), *thirds_of(rows)]:
             role = Role(runtime, k, "layer", "test")
             parts.append((yield from truncate(role, summands(z)[runtime.me][some], 8)).own)
         return torch.cat(parts)
@@ -330,7 +330,7 @@ def test_trap_13_the_sign_is_dealt_as_a_whole_share(run: tuple[Recording, list[M
 @given(n=st.integers(1, 5000))
 def test_trap_14_chunks_are_whole_rows(n: int) -> None:
     """Roles are given to slices of rows, and a row sum is over the last axis of one slice: no row has two dealers."""
-    thirds = _thirds_of(n)
+    thirds = thirds_of(n)
     assert [i for _, rows in thirds for i in range(rows.start, rows.stop)] == list(range(n))
     assert len({role for role, _ in thirds}) == len(thirds)
     sizes = [rows.stop - rows.start for _, rows in thirds]

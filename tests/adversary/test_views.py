@@ -38,6 +38,14 @@ def parties() -> Iterator[Parties]:
         channel.close()
 
 
+@pytest.fixture(scope="module")
+def with_public_weights() -> Iterator[Parties]:
+    made = loaded("public")
+    yield made
+    for channel in made.channels:
+        channel.close()
+
+
 def views(parties: Parties, text: str) -> tuple[Recording, dict[str, float]]:
     """One run on ``text``, and the p-values of all tests of all three views."""
     plan = small_model()[1].plan.layers[0]
@@ -52,7 +60,9 @@ def views(parties: Parties, text: str) -> tuple[Recording, dict[str, float]]:
     return found, tests
 
 
-def test_every_view_is_uniform(parties: Parties) -> None:
+@pytest.mark.parametrize("weights", ["parties", "with_public_weights"])
+def test_every_view_is_uniform(weights: str, request: pytest.FixtureRequest) -> None:
+    parties = request.getfixturevalue(weights)
     runs = {text: views(parties, text)[1] for text in TEXTS}
     first, second = runs.values()
     assert first.keys() == second.keys()
@@ -77,6 +87,25 @@ def test_traffic_has_one_shape_whatever_the_text(parties: Parties) -> None:
             ]
         )
     assert shapes[0] == shapes[1]
+
+
+def test_public_weights_change_neither_messages_nor_lengths(
+    parties: Parties, with_public_weights: Parties
+) -> None:
+    shapes = []
+    for made in (parties, with_public_weights):
+        found, _ = views(made, "all different")
+        shapes.append(
+            [(s.peer, s.role, s.layer, s.function, s.what, s.data.shape) for s in found.sent if s.source == 0]
+        )
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("purpose", ["mask", "r_hi", "reshare"])
+def test_a_missing_mask_is_found_with_public_weights(with_public_weights: Parties, purpose: str) -> None:
+    with unmasked(purpose):
+        _, tests = views(with_public_weights, "one word, repeated")
+    assert min(tests.values()) * 2 * len(tests) < FAMILY_WISE
 
 
 def test_purposes_are_all_that_are_used(parties: Parties) -> None:

@@ -33,6 +33,7 @@ FIELDS = {
     "device": str,
     "launcher": str,
     "weights": str,
+    "public_weights": bool,
     "runs": int,
     "seconds_median": float,
     "seconds_min": float,
@@ -74,6 +75,14 @@ def test_figures_hang_together(measured: dict[str, Any]) -> None:
     assert min(measured["peak_rss_bytes"]) > 10_000_000
     assert 0 < measured["mean_abs_error"] < 5e-4
     assert measured["mean_abs_error"] < measured["max_abs_error"] < 1e-2
+
+
+def test_public_weights_beside_secret_ones(measured: dict[str, Any], local: Config) -> None:
+    found = measure(shape_of("1x32x2x64"), seq=12, batch=2, runs=1, config=local, visibility="public")
+    assert (measured["public_weights"], found["public_weights"]) == (False, True)
+    assert found["bytes_sent"] == measured["bytes_sent"] and found["rounds"] == measured["rounds"]
+    assert sum(found["bytes_sent_offline"]) > sum(measured["bytes_sent_offline"])
+    assert found["mean_abs_error"] < 5e-4
 
 
 def recompute(dump: Path) -> subprocess.CompletedProcess[str]:

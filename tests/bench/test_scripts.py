@@ -42,6 +42,23 @@ def test_compare_measures_the_shapes_of_the_project(load_script: Any) -> None:
     assert measured == ours
 
 
+def test_protocols_measures_the_functions_and_protocols_of_the_project(load_script: Any) -> None:
+    from mpc_ray.bench.cases import OPS
+    from mpc_ray.bench.ops import EXECUTORS
+
+    script = load_script("protocols")
+    assert set(script.FUNCTIONS) == set(OPS)
+    assert set(script.PROTOCOLS) == set(EXECUTORS)
+    run = {
+        "rounds": 1234,
+        "bytes_sent": [1_000_000, 2_500_000, 0],
+        "seconds_median": 0.5,
+        "mean_abs_error": 1e-4,
+    }
+    line = script.table({"gelu": {"aby3": run}}).splitlines()[-1]
+    assert line == "| gelu | – | 1,234 · 2.5 · 0.5 · 1.0e-04 | – |"
+
+
 def test_a_million_sentences_are_priced(load_script: Any) -> None:
     cost = load_script("privacy_cost")
     assert cost.computing(0.36, cores=2, core_hour=0.05) == pytest.approx(10.0)
@@ -49,7 +66,17 @@ def test_a_million_sentences_are_priced(load_script: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["batching", "compare", "gateway_batching", "privacy_cost", "recompute", "soak", "spu_encoder"]
+    "name",
+    [
+        "batching",
+        "compare",
+        "gateway_batching",
+        "privacy_cost",
+        "protocols",
+        "recompute",
+        "soak",
+        "spu_encoder",
+    ],
 )
 def test_a_script_explains_itself(name: str) -> None:
     answer = subprocess.run(

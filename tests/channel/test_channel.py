@@ -108,7 +108,7 @@ def test_wrong_frames_are_refused_before_their_payload(
     assert bytes(into) == b"\xaa" * 100, "the payload was read"
     with pytest.raises(BadFrame, match=word):  # the first error stays
         a.send(2, 1, 1, [buffer(1)])
-    with pytest.raises(PeerLost, match="party 0: stopped with an error of its own"):
+    with pytest.raises(PeerLost, match="party 1: lost, as party 0 reports"):
         c.receive(0, 1, [buffer(1)])
 
 

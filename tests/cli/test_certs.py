@@ -169,7 +169,9 @@ def test_the_authority_sees_who_asks(mpc_ray: Callable[..., Any], capsys: pytest
         ("alpha/clients.json", "directory", ""),
     ],
 )
-def test_what_certs_show_does_not_show(mpc_ray: Callable[..., Any], path: str, said: str, remedy: str) -> None:
+def test_what_certs_show_does_not_show(
+    mpc_ray: Callable[..., Any], path: str, said: str, remedy: str
+) -> None:
     federation(mpc_ray)
     assert mpc_ray("certs", "request", "--gateway", "--out", "new")[0] == 0
     made = mpc_ray("keys", "signing", "--out", "app.key")[1]

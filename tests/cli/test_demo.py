@@ -24,6 +24,7 @@ def test_for_people(cli: Any, tiny: Path, fast: Any, tmp_path: Path) -> None:
     ):
         assert words in ended.out
     assert "largest 1 - cosine to the plaintext result" in ended.out
+    assert "weights secret" in ended.out
     for step in ("starting three parties", "importing", "sharing", "computing on shares"):
         assert step in ended.err
     report = tmp_path / "mpc-ray-report.html"
@@ -39,6 +40,7 @@ def test_json_in_a_process_over_tls_is_one_object(own_process: Any, tiny: Path, 
     said = ended.json
     assert said["report"] == str(tmp_path / "r.html")
     assert said["tls"] is True
+    assert said["public_weights"] is False
     assert [text["neighbour"] for text in said["texts"][:2]] == [1, 0]
     assert said["max_one_minus_cosine"] < 1e-5
     assert said["shadow"] is None

@@ -183,4 +183,6 @@ def test_a_file_that_is_no_cluster_has_a_remedy(
     failed = [check for check in ended.json["checks"] if check["status"] == "fail"]
     assert said in failed[0]["detail"]
     assert all(check["remedy"] for check in failed)
-    assert not [check for check in failed if "Errno" in check["detail"] or check["detail"].strip("'") == "provider"]
+    assert not [
+        check for check in failed if "Errno" in check["detail"] or check["detail"].strip("'") == "provider"
+    ]

@@ -39,6 +39,16 @@ def test_json(cli: Any, tiny: Path, fast: Any, plain: Any) -> None:
     assert "computing on shares" in ended.err
 
 
+def test_public_weights(cli: Any, tiny: Path, fast: Any, plain: Any) -> None:
+    secret = cli("embed", *TEXTS, "--model", tiny, "--json", *fast)
+    ended = cli("embed", *TEXTS, "--model", tiny, "--public-weights", "--json", *fast)
+    assert ended.code == 0 and near(ended.json["embeddings"], plain)
+    assert (secret.json["public_weights"], ended.json["public_weights"]) == (False, True)
+    assert ended.json["bytes_sent"] == secret.json["bytes_sent"]
+    assert "public weights: every party sees the model" in ended.err
+    assert "public weights" not in secret.err
+
+
 def test_npy(cli: Any, tiny: Path, fast: Any, plain: Any, tmp_path: Path) -> None:
     ended = cli("embed", *TEXTS, "--model", tiny, "-o", "v.npy", *fast)
     assert ended.code == 0
@@ -81,7 +91,8 @@ def test_own_texts_for_the_calibration(
     heard: list[Any] = []
     load = Session.load
 
-    def listen(session: Session, path: Path, *, texts: Any = None) -> Any:
+    def listen(session: Session, path: Path, *, texts: Any = None, weights: str) -> Any:
+        assert weights == "secret"
         heard.append(texts)
         return load(session, path)
 

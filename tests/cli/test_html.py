@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -109,6 +110,15 @@ def test_it_is_self_contained_and_well_formed(texts: int) -> None:
     assert not {"src", "href", "xlink:href", "onload", "onclick"} & {name for name, _ in found.attributes}
     assert ("http-equiv", "Content-Security-Policy") in found.attributes
     assert any("default-src 'none'" in value for _, value in found.attributes)
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_it_says_who_sees_the_weights(public: bool) -> None:
+    found = outcome()
+    seen = replace(found.setting, public_weights=public)
+    said = " ".join(read(page(replace(found, setting=seen))).said)
+    assert ("every party sees them" in said) == public
+    assert ("the parties hold shares" in said) != public
 
 
 def test_texts_are_escaped() -> None:

@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 from owners import Federation, federation  # type: ignore[import-not-found]
 
 from mpc_ray.client import Bundle
+from mpc_ray.trust.folder import request_gateway
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,10 @@ def test_from_folder_to_store(cli: Any, tiny: Path, empty: Federation, tmp_path:
         info = cli("model", "import", share["path"], "--party", folder, "--json").json
         assert (info["name"], info["digest"]) == ("demo", said["digest"])
         listed = cli("model", "list", "--party", folder, "--json").json["models"]
-        assert listed == [{key: info[key] for key in ("name", "digest", "lengths", "hidden", "bytes")}]
+        assert listed == [
+            {key: info[key] for key in ("name", "digest", "lengths", "hidden", "bytes", "weights")}
+        ]
+        assert info["weights"] == "secret"
     cli("model", "import", said["shares"][0]["path"], "--party", empty.folders[0]).one_line_error(
         2, "has a model demo"
     )
@@ -74,6 +78,37 @@ def test_for_people(cli: Any, tiny: Path, empty: Federation) -> None:
     assert "tiny  " in cli("model", "list", "--party", empty.folders[2]).out
     assert cli("model", "remove", "tiny", "--party", empty.folders[2]).out == "removed tiny\n"
     assert "no model yet" in cli("model", "list", "--party", empty.folders[2]).out
+
+
+@pytest.mark.parametrize("command", [["list"], ["remove", "demo"]])
+def test_a_store_is_a_partys(cli: Any, parties: Federation, tmp_path: Path, command: list[str]) -> None:
+    """A folder that is none, or nobody's, or a gateway's, has not "no model yet"."""
+    gateway = tmp_path / "gw"
+    request_gateway(gateway, name="gateway")
+    (tmp_path / "nobody").mkdir(mode=0o700)
+    file = tmp_path / "file"
+    file.touch(mode=0o600)
+    for folder, said in (
+        (tmp_path / "none", "No such file"),
+        (file, "is not a folder"),
+        (tmp_path / "nobody", "not the folder of a party"),
+        (gateway, "is a gateway's folder"),
+    ):
+        cli("model", *command, "--party", folder).one_line_error(2, said)
+    ended = cli("model", "remove", "nothing", "--party", parties.folders[0])
+    ended.one_line_error(3, "no model nothing")
+    assert "mpc-ray model list" in ended.err
+
+
+def test_public_weights_are_shown_and_stored(cli: Any, tiny: Path, empty: Federation) -> None:
+    to = ("--to", empty.directory, "--set", "eu", "--public-weights")
+    ended = cli("model", "share", tiny, *to, "--out", "shares")
+    assert ended.code == 0 and "public weights: every party sees the model" in ended.err
+    assert cli("model", "import", "shares/tiny.party2.share", "--party", empty.folders[2]).code == 0
+    assert "public weights" in cli("model", "list", "--party", empty.folders[2]).out
+    listed = cli("model", "list", "--party", empty.folders[2], "--json").json["models"]
+    assert [model["weights"] for model in listed] == ["public"]
+    assert cli("model", "share", tiny, *to, "--out", "again", "--json").json["public_weights"] is True
 
 
 def test_errors_have_one_line(cli: Any, tiny: Path, parties: Federation, tmp_path: Path) -> None:

@@ -196,3 +196,34 @@ def test_the_trace_names_every_draw() -> None:
     made.bytes(PRIVATE, "eta", 0, 1, 0, 7)
     assert made.trace == [(JOB, 0, 1, "mask", 2, 3, 4, 40), (JOB, 0, PRIVATE, "eta", 0, 1, 0, 7)]
     assert made.expanded == 47
+
+
+def test_a_stream_again_is_the_same_in_its_own_attempt_alone() -> None:
+    """``again`` repeats what was drawn, from any multiple of 64 bytes on; in another attempt it is another stream."""
+    for prf in ("aes128ctr", "chacha20"):
+        own = Correlation(0, {0: bytes(32), 1: bytes(range(32))}, bytes(32), prf)  # type: ignore[arg-type]
+        own.begin(bytes(16), 0)
+        with pytest.raises(ValueError, match="only after it was drawn"):
+            own.again(0, "mask", 0, 1, 0, 16)
+        drawn = own.bytes(0, "mask", 0, 1, 0, 1000)
+        for _ in range(2):
+            assert np.array_equal(own.again(0, "mask", 0, 1, 0, 1000), drawn)
+            assert np.array_equal(own.again(0, "mask", 0, 1, 0, 100, 640), drawn[640:740])
+        with pytest.raises(ValueError, match="multiple of 64"):
+            own.again(0, "mask", 0, 1, 0, 100, 16)
+        own.begin(bytes(16), 1)
+        other = own.bytes(0, "mask", 0, 1, 0, 1000)
+        assert np.array_equal(own.again(0, "mask", 0, 1, 0, 1000), other)
+        assert not np.array_equal(other, drawn)
+
+
+def test_a_wiped_correlation_draws_nothing() -> None:
+    own = Correlation(0, {0: bytes(32), 1: bytes(range(32))}, bytes(32))
+    own.begin(bytes(16), 0)
+    own.bytes(0, "mask", 0, 1, 0, 16)
+    own.wipe()
+    assert not own.seeds
+    with pytest.raises(KeyError):
+        own.bytes(0, "mask", 0, 2, 0, 16)
+    with pytest.raises(KeyError):
+        own.again(0, "mask", 0, 1, 0, 16)

@@ -227,6 +227,52 @@ def test_a_file_that_is_not_what_it_says_is_refused(
     assert files(stores[1]) == []
 
 
+def changed(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Any:
+    return lambda m, h: (Message(m.header, {**m.tensors, name: change(m.tensors[name])}), h)
+
+
+QKV = "weights/layer 0/qkv"
+FORGED_PUBLIC: dict[str, tuple[Any, str]] = {
+    "another number": (
+        changed(QKV, lambda w: w ^ np.int32(1)),
+        "layer 0/qkv are not those of the public record",
+    ),
+    "another type": (changed(QKV, lambda w: w.astype(np.int64)), "lacks public weights"),
+    "another shape": (changed(QKV, lambda w: w[1:]), "lacks public weights"),
+    "a tensor less": (drop(QKV), "lacks public weights"),
+    "a tensor more": (
+        lambda m, h: (Message(m.header, {**m.tensors, "weights/x": np.zeros(1, np.int32)}), h),
+        "has too many",
+    ),
+    "shares besides": (lambda m, h: (Message({**m.header, "shares": {}}, m.tensors), h), "has too many"),
+    "called secret": (lambda m, h: (m, replace(h, weights="secret")), "weights are not secret"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(FORGED_PUBLIC))
+def test_a_file_of_public_weights_that_is_not_what_it_says_is_refused(
+    stores: Any, parties: Federation, tmp_path: Path, case: str
+) -> None:
+    _, export = owned(tmp_path, weights="public")
+    message = share_messages(export, "tiny")[1]
+    head = ShareHeader("tiny", export.digest.hex(), "test", "eu", 1, 32, (8, 16, 32), "public")
+    info = stores[1].import_file(forged(parties, tmp_path, message, head))  # the control
+    assert info.weights == "public" and stores[1].message("tiny").header == message.header
+    stores[1].remove("tiny")
+    change, word = FORGED_PUBLIC[case]
+    with pytest.raises(ModelError, match=word):
+        stores[1].import_file(forged(parties, tmp_path, *change(message, head)))
+    assert files(stores[1]) == []
+
+
+def test_a_file_of_shares_cannot_be_called_public(stores: Any, parties: Federation, tmp_path: Path) -> None:
+    _, export = owned(tmp_path)
+    message = share_messages(export, "tiny")[1]
+    head = ShareHeader("tiny", export.digest.hex(), "test", "eu", 1, 32, (8, 16, 32), "public")
+    with pytest.raises(ModelError, match="weights are not public"):
+        stores[1].import_file(forged(parties, tmp_path, message, head))
+
+
 def test_party_1_is_not_given_party_0s_seeds(stores: Any, parties: Federation, tmp_path: Path) -> None:
     _, export = owned(tmp_path)
     other, message = share_messages(export, "tiny")[:2]

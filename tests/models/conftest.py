@@ -24,10 +24,10 @@ sys.path.append(str(Path(__file__).resolve().parent))
 class Trio:
     """Three parties' executors over in-process channels. The first exception of any party is raised."""
 
-    def __init__(self, allow_trace: bool = True) -> None:
+    def __init__(self, allow_trace: bool = True, make: Callable[..., Executor] = Executor) -> None:
         self.channels = local_channels(timeout=30.0)
         self.executors: list[Executor] = self._all(
-            lambda i: Executor(self.channels[i], digest=bytes(32), threads=1)
+            lambda i: make(self.channels[i], digest=bytes(32), threads=1)
         )
         for executor in self.executors:
             executor.allow_trace = allow_trace
@@ -71,4 +71,10 @@ def trio() -> Trio:
 @pytest.fixture
 def make_trio() -> Callable[..., Trio]:
     """For tests that break their parties."""
+    return Trio
+
+
+@pytest.fixture(scope="module")
+def make_trios() -> Callable[..., Trio]:
+    """As ``make_trio``, for parties that a whole module shares."""
     return Trio

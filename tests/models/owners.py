@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpc_ray.models.export import Export, export_encoder
+from mpc_ray.models.export import Export, Visibility, export_encoder
 from mpc_ray.models.load import load_bert
 from mpc_ray.models.shares import SharedModel, share_model
 from mpc_ray.models.statistics import observe
@@ -58,7 +58,9 @@ def federation(root: Path, name: str = "test", party_set: str = "eu") -> Federat
     return Federation(authority, folders, path)  # type: ignore[arg-type]
 
 
-def owned(root: Path, seed: int = 10, **given: Any) -> tuple[BertModel, Export]:
+def owned(
+    root: Path, seed: int = 10, weights: Visibility = "secret", **given: Any
+) -> tuple[BertModel, Export]:
     """A random model as its owner has it: imported from a folder, and exported."""
     bert = load_bert(save_bert(random_bert(seed=seed, **given), root / "tiny"))
     tables = bert.embeddings
@@ -70,10 +72,13 @@ def owned(root: Path, seed: int = 10, **given: Any) -> tuple[BertModel, Export]:
         gain=tables.norm_gain,
         bias=tables.norm_bias,
         normalize=bert.normalize,
+        weights=weights,
     )
     return bert, export
 
 
-def shared(root: Path, parties: Federation, party_set: str = "eu", **given: Any) -> SharedModel:
-    bert, export = owned(root)
+def shared(
+    root: Path, parties: Federation, party_set: str = "eu", weights: Visibility = "secret", **given: Any
+) -> SharedModel:
+    bert, export = owned(root, weights=weights)
     return share_model(bert, export, parties.known, party_set, root / "shares", **given)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpc_ray.errors import RangeExceeded
+from mpc_ray.errors import ModelError, RangeExceeded
 from mpc_ray.models import bert, query
 from mpc_ray.models.bert_float import encoder_float, forward
-from mpc_ray.models.export import Export, export_encoder
+from mpc_ray.models.export import Export, Visibility, export_encoder
 from mpc_ray.models.pooling import normalized, pooling_vector
 from mpc_ray.models.statistics import observe, observe_encoder
 from mpc_ray.models.synthetic import peer_weights, random_bert
@@ -33,7 +33,7 @@ SAMPLE = texts(200)
 ROWS = SAMPLE[:5]
 
 
-def exported(model: BertModel, lengths: tuple[int, ...] = (16,)) -> Export:
+def exported(model: BertModel, lengths: tuple[int, ...] = (16,), weights: Visibility = "secret") -> Export:
     tables = model.embeddings
     return export_encoder(
         model.encoder,
@@ -42,6 +42,7 @@ def exported(model: BertModel, lengths: tuple[int, ...] = (16,)) -> Export:
         gain=tables.norm_gain,
         bias=tables.norm_bias,
         normalize=model.normalize,
+        weights=weights,
     )
 
 
@@ -83,6 +84,48 @@ def test_embeddings_equal_the_plain_ones(trio: Any, shape: dict[str, Any]) -> No
     got = query.embeddings(model, ROWS, trio.run(query.embedding_secrets(model, export, ROWS, 16)))
     turned, error = far(got, plain(model, ROWS))
     assert turned < 5e-7 and error < 1e-3
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [{"hidden": 48, "heads": 12, "ffn": 32}, {"activation": "relu"}, {"pooling": "cls", "normalize": False}],
+    ids=str,
+)
+def test_embeddings_with_public_weights(trio: Any, shape: dict[str, Any]) -> None:
+    """Within the same errors, in the same rounds and bytes, of which more could be dealt ahead."""
+    model = random_bert(**shape)
+    answers = {}
+    for weights in ("secret", "public"):
+        export = exported(model, weights=weights)  # type: ignore[arg-type]
+        trio.load(export)
+        answers[weights] = trio.run(query.embedding_secrets(model, export, ROWS, 16))
+        turned, error = far(query.embeddings(model, ROWS, answers[weights]), plain(model, ROWS))
+        assert turned < 5e-7 and error < 1e-3
+    secret, public = ([a.header for a in answers[w]] for w in ("secret", "public"))
+    assert [a["bytes_sent"] for a in public] == [a["bytes_sent"] for a in secret]
+    assert [a["rounds"] for a in public] == [a["rounds"] for a in secret]
+    assert sum(a["bytes_sent_offline"] for a in public) > sum(a["bytes_sent_offline"] for a in secret)
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_a_bare_encoder_with_public_weights(trio: Any, length: int) -> None:
+    encoder, x = peer_weights(2, 32, 4, 48, length)
+    export = export_encoder(encoder, observe_encoder(encoder, x), (length,), weights="public")
+    trio.load(export)
+    got = query.result(trio.run(query.hidden_secrets(x[None]), "hidden"))
+    assert np.abs(got[0] - encoder_float(encoder, x)).mean() < 1e-3
+
+
+@pytest.mark.parametrize("change", ["another number", "missing"])
+def test_a_party_that_was_given_other_public_weights_refuses(make_trio: Any, change: str) -> None:
+    export = exported(random_bert(layers=1), weights="public")
+    weights = dict(export.weights)
+    if change == "missing":
+        del weights["layer 0/up"]
+    else:
+        weights["layer 0/up"] = weights["layer 0/up"] + np.int32(1)
+    with pytest.raises(ModelError, match="public weights layer 0/up are"):
+        make_trio().load(dataclasses.replace(export, weights=weights))
 
 
 def scaled(model: BertModel, **factors: float) -> BertModel:

@@ -54,6 +54,26 @@ def test_no_weight_nor_digest_of_weights_is_in_the_clear(parties: Federation, tm
         assert b"seeds" not in data and b"layer 0" not in data
 
 
+def test_public_weights_go_to_every_party_alike_and_sealed_too(parties: Federation, tmp_path: Path) -> None:
+    _, export = owned(tmp_path, weights="public")
+    messages = share_messages(export, "m")
+    for message in messages:
+        assert set(message.header) == {"cmd", "model", "record"}
+        assert message.header == messages[0].header
+        held = {k.removeprefix("weights/"): v for k, v in message.tensors.items() if k[:8] == "weights/"}
+        assert held.keys() == export.weights.keys()
+        assert all(np.array_equal(held[name], weight) for name, weight in export.weights.items())
+    made = shared(tmp_path, parties, weights="public")
+    secret = shared(tmp_path / "secret", parties)
+    sizes = [path.stat().st_size for path in made.shares]
+    assert max(sizes) - min(sizes) < 100  # the parties' indices and keys
+    assert 2 * sum(sizes) < 3 * sum(path.stat().st_size for path in secret.shares)
+    for path in made.shares:
+        data = path.read_bytes()
+        assert b'"weights":"public"' in data[:4000] and b"layer 0" not in data
+        assert export.weights["layer 0/qkv"].tobytes()[:16] not in data
+
+
 def test_messages_are_three_halves_of_the_weights(tmp_path: Path) -> None:
     _, export = owned(tmp_path)
     messages = share_messages(export, "m")
@@ -86,14 +106,15 @@ def load(trio: Any, messages: list[Message]) -> None:
 TEXTS = ["Hello, world!", "a", "The 7 quick foxes"]
 
 
+@pytest.mark.parametrize("weights", ["secret", "public"])
 def test_from_the_owners_folder_to_a_clients_vectors(
-    parties: Federation, tmp_path: Path, make_trio: Any
+    parties: Federation, tmp_path: Path, make_trio: Any, weights: Any
 ) -> None:
     """Shared, imported, loaded; then texts from the bundle alone, run on shares, and compared with float."""
-    made = shared(tmp_path, parties, name="tiny")
+    made = shared(tmp_path, parties, weights=weights, name="tiny")
     stores = [ModelStore(folder) for folder in parties.folders]
     for store, path in zip(stores, made.shares, strict=True):
-        store.import_file(path, replace=True)
+        assert store.import_file(path, replace=True).weights == weights
     trio = make_trio()
     load(trio, [store.message("tiny") for store in stores])
     bundle = Bundle.load(made.bundle)
@@ -159,6 +180,8 @@ def test_a_header_round_trips() -> None:
         (b'"hidden":32', b'"hidden":0'),
         (b'"lengths":[8,16]', b'"lengths":[8,"16"]'),
         (b'"name":"m"', b'"name":"../m"'),
+        (b'"weights":"secret"', b'"weights":"open"'),
+        (b'"weights":"secret"', b'"weights":1'),
         (b'"set":"eu"', b'"set":"EU"'),
         (b"abab", b"ABAB"),
         (b"share v1", b"share v2"),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from three import JOB, run_three, summands
 
 from mpc_ray.protocols.runtime import Protocol, Runtime, together
-from mpc_ray.protocols.semi_honest.blocks import _thirds_of
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
+from mpc_ray.protocols.semi_honest.thirds import thirds_of
 from mpc_ray.protocols.semi_honest.truncate import truncate
 
 
@@ -61,7 +61,7 @@ def struck(where: tuple[int, int] | None) -> list[bool]:
     def program(runtime: Runtime) -> Protocol[Any]:
         checks = RangeChecks(JOB, True, TEXTS)
         parts = []
-        for k, rows in _thirds_of(len(z)):
+        for k, rows in thirds_of(len(z)):
             role = Role(runtime, k, "layer", "function")
             parts.append(truncate(role, shares[runtime.me][rows], 16, checks.chunk(rows.start, len(z))))
         yield from together(parts)

@@ -17,25 +17,36 @@ from mpc_ray.protocols.blocks import ATTENTION_OUT
 from mpc_ray.protocols.runtime import Protocol, Runtime, together
 from mpc_ray.protocols.semi_honest.elementary import evaluate
 from mpc_ray.protocols.semi_honest.norm import normalise, scaled_rows
-from mpc_ray.protocols.semi_honest.product import Factor, Linear, factor, matmul, multiply
+from mpc_ray.protocols.semi_honest.product import (
+    AnyVector,
+    Factor,
+    Linear,
+    PublicLinear,
+    add,
+    factor,
+    matmul,
+    multiply,
+)
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.softmax import Group, attention
+from mpc_ray.protocols.semi_honest.thirds import Halves, Thirds, cut, thirds_of
 from mpc_ray.protocols.semi_honest.truncate import truncate
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, concatenate
 
-_Block = Callable[[Role, Summand, RangeChecks], Protocol[Shared]]
+_Block = Callable[[Role, Summand | Halves, RangeChecks], Protocol[Shared]]
+AnyLinear = Linear | PublicLinear
 
 
 @dataclass(frozen=True)
 class LayerShares:
     """One layer at one party: its weights, and the public plan of its functions."""
 
-    qkv: Linear
-    out: Linear
-    up: Linear
-    down: Linear
+    qkv: AnyLinear
+    out: AnyLinear
+    up: AnyLinear
+    down: AnyLinear
     query_key_scale: int
     value_scale: int
     softmax: Callable[[int, bool], SoftmaxPlan]
@@ -46,14 +57,15 @@ class LayerShares:
 
 @dataclass(frozen=True)
 class ModelShares:
-    """One party's part of a model. ``gain`` and the two biases (at two scales): of the last norm, for the output."""
+    """One party's part of a model, or the whole of one whose weights are public. ``gain`` and the two biases (at two
+    scales): of the last norm, for the output."""
 
     heads: int
     embedding_norm: NormPlan | None
     layers: Mapping[str, LayerShares]
-    gain: Shared
-    hidden_bias: Shared
-    pooled_bias: Shared
+    gain: AnyVector
+    hidden_bias: AnyVector
+    pooled_bias: AnyVector
     pooled_scale: int
     pool: NormPlan | None
 
@@ -74,15 +86,16 @@ class SemiHonestBlocks:
         assert plan is not None
         b, n, h = x.shape
         z = Summand(x.own.reshape(b * n, h), x.scale)
-        return _reshaped((yield from self._norm(z, plan, layer, "norm")), (b, n, h))
+        return _reshaped((yield from self._norm(cut(z), plan, layer, "norm")), (b, n, h))
 
     def attention(self, h: Shared, layer: str) -> Protocol[Shared]:
         """10 rounds: QKV and its truncation (2), then softmax and the product with V (8)."""
         shares = self.model.layers[layer]
         b, n, width = h.shape
-        z = shares.qkv.apply(_rows(h))
-        qk = self._thirds(z[:, : 2 * width], layer, "qkv", _truncated(shares.query_key_scale))
-        v = self._thirds(z[:, 2 * width :], layer, "qkv", _truncated(shares.value_scale))
+        z = shares.qkv.thirds(_rows(h))
+        first, last = slice(0, 2 * width), slice(2 * width, 3 * width)
+        qk = self._thirds(z.columns(first), layer, "qkv", _truncated(shares.query_key_scale))
+        v = self._thirds(z.columns(last), layer, "qkv", _truncated(shares.value_scale))
         qk_shared, v_shared = yield from together([qk, v])
         q, k = (self._heads(qk_shared[:, i * width : (i + 1) * width], b, n) for i in (0, 1))
         values = self._heads(v_shared, b, n)
@@ -93,7 +106,7 @@ class SemiHonestBlocks:
                 self.runtime.timed(
                     "softmax", self._query_block(layer, plan, q[:, :, rows], groups, third), layer
                 )
-                for third, rows in _thirds_of(n)
+                for third, rows in thirds_of(n)
             ]
         )
         return concatenate(parts, 1)
@@ -105,14 +118,14 @@ class SemiHonestBlocks:
             (shares.out, shares.attention_norm) if which == ATTENTION_OUT else (shares.down, shares.ffn_norm)
         )
         b, n, width = h.shape
-        z = linear.apply(_rows(a), _rows(h))
+        z = linear.thirds(_rows(a), _rows(h))
         return _reshaped((yield from self._norm(z, plan, layer, which)), (b, n, width))
 
     def linear_activation(self, h: Shared, layer: str) -> Protocol[Shared]:
         """3 rounds: the activation takes the place of the truncation."""
         shares = self.model.layers[layer]
         b, n, _ = h.shape
-        z = shares.up.apply(_rows(h))
+        z = shares.up.thirds(_rows(h))
         y = yield from self._thirds(
             z, layer, "activation", lambda r, s, checks: evaluate(r, s, shares.activation, checks)
         )
@@ -128,34 +141,33 @@ class SemiHonestBlocks:
         assert self.pooling is not None
         z = matmul(self.runtime.me, self.pooling, factor(self.runtime.me, h))
         flat = Summand(z.value[:, 0, :], z.scale)
-        pooled = yield from self._thirds(flat, layer, "pool", _truncated(self.model.pooled_scale))
+        pooled = yield from self._thirds(cut(flat), layer, "pool", _truncated(self.model.pooled_scale))
         out = self._gain(pooled, self.model.pooled_bias)
         plan = self.model.pool
         if plan is None:
             return out
         parts = []
-        for third, rows in _thirds_of(out.shape[0]):
+        for third, rows in thirds_of(out.shape[0]):
             checks = self.checks.chunk(rows.start, out.shape[0])
             parts.append(self._unit(Role(self.runtime, third, layer, "l2 norm"), out[rows], plan, checks))
         return Summand(torch.cat((yield from together(parts)), 0), plan.scale)
 
     # ---------------------------------------------------------------------------------------------------
 
-    def _gain(self, x: Shared, bias: Shared) -> Summand:
-        z = multiply(self.runtime.me, x, self.model.gain)
-        check_scale(bias.scale, z.scale, "gain bias")
-        return Summand(z.value + bias.own, z.scale)
+    def _gain(self, x: Shared, bias: AnyVector) -> Summand:
+        me = self.runtime.me
+        return add(me, multiply(me, x, self.model.gain), bias)
 
-    def _thirds(self, z: Summand, layer: str, function: str, block: _Block) -> Protocol[Shared]:
+    def _thirds(self, z: Thirds, layer: str, function: str, block: _Block) -> Protocol[Shared]:
         """``block`` on each third of the rows of z, which are in the order of the texts."""
         parts = []
-        for k, rows in _thirds_of(z.shape[0]):
-            checks = self.checks.chunk(rows.start, z.shape[0])
-            done = block(Role(self.runtime, k, layer, function), z[rows], checks)
+        for k, rows, part in z:
+            checks = self.checks.chunk(rows.start, z.rows)
+            done = block(Role(self.runtime, k, layer, function), part, checks)
             parts.append(self.runtime.timed(function, done, layer))
         return concatenate((yield from together(parts)), 0)
 
-    def _norm(self, z: Summand, plan: NormPlan, layer: str, function: str) -> Protocol[Shared]:
+    def _norm(self, z: Thirds, plan: NormPlan, layer: str, function: str) -> Protocol[Shared]:
         return (
             yield from self._thirds(z, layer, function, lambda r, s, checks: normalise(r, s, plan, checks))
         )
@@ -163,7 +175,7 @@ class SemiHonestBlocks:
     def _unit(self, role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> Protocol[torch.Tensor]:
         scaled = yield from scaled_rows(role, z, plan, checks)
         share = scaled.share()
-        return torch.zeros(z.shape, dtype=torch.int64) if share is None else share
+        return torch.zeros_like(z.value) if share is None else share
 
     def _heads(self, x: Shared, b: int, n: int) -> Shared:
         """(b·n, h) → (b, heads, n, d)."""
@@ -172,7 +184,8 @@ class SemiHonestBlocks:
     def _group(self, plan: SoftmaxPlan, heads: list[int], k: Shared, v: Shared) -> _HeadGroup:
         """Keys and values of heads with equal windows, combined once for all query rows; (b·heads, …)."""
         me, b = self.runtime.me, k.shape[0]
-        low = torch.tensor([round(plan.low[i] * 2**plan.score_scale) for i in heads], dtype=torch.int64)
+        units = [round(plan.low[i] * 2**plan.score_scale) for i in heads]
+        low = torch.tensor(units, dtype=torch.int64, device=k.own.device)
         keys, values = (_picked(x, heads) for x in (k, v))
         mask = None
         if self.mask is not None:
@@ -205,7 +218,7 @@ class SemiHonestBlocks:
                 for g in groups
             ]
         )
-        order = torch.tensor([i for g in groups for i in g.heads]).argsort()
+        order = torch.tensor([i for g in groups for i in g.heads], device=q.own.device).argsort()
         joined = concatenate([_reshaped(p, (b, -1, count, d)) for p in parts], 1)
         return joined.map(lambda t: t[:, order].transpose(1, 2).reshape(b, count, heads * d))
 
@@ -231,12 +244,6 @@ def _by_buckets(plan: SoftmaxPlan) -> list[list[int]]:
 def _picked(x: Shared, heads: list[int]) -> Shared:
     """(b, heads, n, d) → (b·chosen, n, d)."""
     return x.map(lambda t: t[:, heads].flatten(0, 1))
-
-
-def _thirds_of(n: int) -> list[tuple[int, slice]]:
-    """(role, rows) of the three chunks of n rows; empty chunks are left out at all parties alike."""
-    cuts = [n * i // 3 for i in range(4)]
-    return [(i, slice(cuts[i], cuts[i + 1])) for i in range(3) if cuts[i] < cuts[i + 1]]
 
 
 def _rows(x: Shared) -> Shared:

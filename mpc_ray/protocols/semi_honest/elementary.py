@@ -22,12 +22,15 @@ from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.row_scale import RowScale
 from mpc_ray.protocols.semi_honest.softmax import Group, exp_below_maximum
+from mpc_ray.protocols.semi_honest.thirds import Halves
 from mpc_ray.protocols.semi_honest.truncate import Truncation, truncate
 from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, summand
 
 
-def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeChecks) -> Protocol[Shared]:
+def evaluate(
+    role: Role, x: Summand | Halves | Shared, spline: Spline, checks: RangeChecks
+) -> Protocol[Shared]:
     """⟨f(x)⟩ at spline.scale for x at the window's scale: gelu, silu, sigmoid, tanh, exp, reciprocal, rsqrt, or any.
 
     Range: the whole window gives the spline; spline.max_error bounds the error on the range it was fitted to, and the
@@ -39,7 +42,9 @@ def evaluate(role: Role, x: Summand | Shared, spline: Spline, checks: RangeCheck
     window = spline.window
     check_scale(x.scale, window.scale, f"{role.label}: argument")
     z = summand(x) if isinstance(x, Shared) else x
-    value = z.value - window.low_units if role.is_e0 else z.value
+    value = z.value
+    if role.is_e0 and value is not None:
+        value = value - window.low_units
     opening = open_masked(role, value, z.shape)
     checks.add(role, opening, window.t + window.n, centred=spline.flags is None)
     one_hot = deal_index(role, opening, window)
@@ -120,7 +125,7 @@ def softmax(
     if mask is not None:
         check_scale(mask.scale, plan.score_scale, f"{role.label}: mask")
         value = value + mask.own
-    low = torch.tensor([round(plan.low[0] * 2**plan.score_scale)])
+    low = torch.tensor([round(plan.low[0] * 2**plan.score_scale)], device=value.device)
     group = Group(low, plan.buckets[0], plan)
     opening = open_masked(role, value - low if role.is_e0 else value, z.shape)
     checks.add(role, opening, group.bucket_bit + group.bucket_bits)
@@ -130,7 +135,7 @@ def softmax(
 
 def _over_sum(role: Role, e: torch.Tensor | None, shape: torch.Size, plan: SoftmaxPlan) -> Protocol[Shared]:
     """2-of-2 e (D: None) → ⟨e/Σe⟩. 3 rounds: e and its sum are opened under masks; 1/sum and the scaling; reshare."""
-    held = torch.zeros(shape, dtype=torch.int64) if e is None else e
+    held = torch.zeros(shape, dtype=torch.int64, device=role.runtime.place) if e is None else e
     masked = Truncation(role, Summand(held, EXP_SCALE), EXP_SCALE - plan.context_scale)
     total = open_masked(role, None if e is None else e.sum(-1), shape[:-1])
     window = plan.reciprocal.window

@@ -46,7 +46,7 @@ class OneHot:
             if role.is_e1:
                 self.arrival = role.expect(role.d, count * size)
                 return
-            self.e0 = torch.from_numpy(role.bytes_with_e0(what, count * size)).reshape(count, size)
+            self.e0 = role.drawn_with_e0(what, count * size).reshape(count, size)
             if role.is_d:
                 assert position is not None
                 e1, self.sign = lookup.deal_one_hot(self.e0, position)
@@ -54,26 +54,26 @@ class OneHot:
             return
         if role.is_d:
             assert position is not None
-            root0 = torch.from_numpy(role.bytes_with_e0("dpf root", 16 * count)).reshape(count, 16)
-            root1 = torch.from_numpy(role.bytes_with_e1("dpf root", 16 * count)).reshape(count, 16)
+            root0 = role.drawn_with_e0("dpf root", 16 * count).reshape(count, 16)
+            root1 = role.drawn_with_e1("dpf root", 16 * count).reshape(count, 16)
             keys, self.sign = dpf.generate(root0, root1, position, n)
             for evaluator in (role.e0, role.e1):
                 role.send(evaluator, keys.data, what, phase)
             return
-        self.root = torch.from_numpy(role.bytes_with_dealer("dpf root", 16 * count)).reshape(count, 16)
+        self.root = role.drawn_with_dealer("dpf root", 16 * count).reshape(count, 16)
         self.arrival = role.expect(role.d, count * dpf.key_bytes(n))
 
     def bits(self) -> torch.Tensor:
         """An evaluator's XOR share, uint8 (count, 2^n/8); plain one-hots only."""
         assert self.n <= PLAIN_BITS
-        return self.e0 if self.role.is_e0 else torch.from_numpy(self.arrival.bytes()).reshape(self.count, -1)
+        return self.e0 if self.role.is_e0 else self.arrival.tensor().reshape(self.count, -1)
 
     def sums(self, c: torch.Tensor, tables: PreparedTables) -> torch.Tensor:
         """An evaluator's share of s·T_k[c - r], (count, k) int64; c is the opened index, mod 2^n."""
         if self.n <= PLAIN_BITS:
             total = lookup.lookup_sums(self.bits(), c, tables)
         else:
-            keys = dpf.Keys(torch.from_numpy(self.arrival.bytes()).reshape(self.count, -1), self.n)
+            keys = dpf.Keys(self.arrival.tensor().reshape(self.count, -1), self.n)
             party = 0 if self.role.is_e0 else 1
             total = dpf.evaluate_sums(self.root, party, keys, c, tables, self.n)
         return total if self.role.is_e0 else -total
@@ -96,7 +96,7 @@ class DealerProduct:
         beta: torch.Tensor | None,
         phase: str = ONLINE,
     ) -> None:
-        self.role, self.shape = role, shape
+        self.role, self.shape, self.phase = role, shape, phase
         full = (parts, *shape)
         if role.is_d:
             assert beta is not None
@@ -173,7 +173,7 @@ def spline_product(role: Role, spline: Spline, one_hot: OneHot, opening: Opening
             else None
         )
         return SplineProduct(value, flag)
-    sums = one_hot.sums(window_index(opening.c, window.t, window.n), spline.prepared)
+    sums = one_hot.sums(window_index(opening.c, window.t, window.n), spline.prepared_on(role.runtime.place))
     position = window_fraction(opening.c, window.t, spline.fraction)
     value = DealerProduct(role, parts, shape, polynomial_parts(sums[:, :parts].contiguous(), position), None)
     flag = DealerProduct(role, 1, shape, sums[:, parts], None) if spline.flags is not None else None

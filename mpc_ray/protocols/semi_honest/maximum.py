@@ -11,12 +11,14 @@ reduced modulo the window, so its high bits tell nothing; η is D's alone.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+
 import torch
 
 from mpc_ray.channel.meter import OFFLINE
 from mpc_ray.kernels import histogram
 from mpc_ray.kernels.elementwise import pack_bits, unpack_bits
+from mpc_ray.kernels.packing import pack_flags, unpack_flags
 from mpc_ray.protocols.semi_honest.lookup import OneHot
 from mpc_ray.protocols.semi_honest.role import Role
 
@@ -37,9 +39,9 @@ class Thermometer:
         if role.is_e1:
             self._arrival = role.expect(role.d, -(-self._count * bits // 8))
             return
-        dtype = np.uint8 if self.width == 8 else np.uint16
-        raw = role.bytes_with_e0("thermometer", self._count * self.width // 8)
-        self._e0 = torch.from_numpy(raw.view(dtype)).reshape(self.shape)
+        dtype = torch.uint8 if self.width == 8 else torch.uint16
+        raw = role.drawn_with_e0("thermometer", self._count * self.width // 8)
+        self._e0 = raw.view(dtype).reshape(self.shape)
         if role.is_d:
             assert bucket is not None
             e1 = histogram.deal_thermometer(self._e0, bucket)
@@ -48,7 +50,7 @@ class Thermometer:
     def _entries(self) -> torch.Tensor:
         if self.role.is_e0:
             return self._e0
-        raw = torch.from_numpy(self._arrival.bytes())
+        raw = self._arrival.tensor()
         if self.width == 8:
             return raw.reshape(self.shape)
         return unpack_bits(raw, self._count, self.bits).to(torch.uint16).reshape(self.shape)
@@ -68,22 +70,21 @@ class ZeroTest:
         self._count = shape[0] * shape[1]
         self._modulus = (1 << bits) - 1
         if role.is_d:
-            r = (self._mask(role.bytes_with_e0) + self._mask(role.bytes_with_e1)) & self._modulus
+            r = (self._mask(role.drawn_with_e0) + self._mask(role.drawn_with_e1)) & self._modulus
             self._one_hot = OneHot(role, r, self._count, bits, "zero test", OFFLINE)
             return
         assert counts is not None
-        self._mine = (counts.reshape(-1).to(torch.int64) + self._mask(role.bytes_with_dealer)) & self._modulus
+        self._mine = (counts.reshape(-1).to(torch.int64) + self._mask(role.drawn_with_dealer)) & self._modulus
         role.send(role.other, pack_bits(self._mine, bits), "count")
         self._arrival = role.expect(role.other, -(-self._count * bits // 8))
         self._one_hot = OneHot(role, None, self._count, bits, "zero test", OFFLINE)
 
-    def _mask(self, stream: object) -> torch.Tensor:
-        raw = stream("count mask", self._count * 2)  # type: ignore[operator]
-        return torch.from_numpy(raw.view(np.int16).astype(np.int64))
+    def _mask(self, stream: Callable[[str, int], torch.Tensor]) -> torch.Tensor:
+        return stream("count mask", self._count * 2).view(torch.int16).to(torch.int64)
 
     def share(self) -> torch.Tensor:
         """An evaluator's XOR share, uint8 of 0 and 1."""
-        theirs = unpack_bits(torch.from_numpy(self._arrival.bytes()), self._count, self.bits)
+        theirs = unpack_bits(self._arrival.tensor(), self._count, self.bits)
         c = (self._mine + theirs) & self._modulus
         return histogram.pick_bits(self._one_hot.bits(), c).reshape(self.shape)
 
@@ -103,20 +104,18 @@ class Rotation:
             self._arrivals = (role.expect(role.e0, length), role.expect(role.e1, length))
             return
         below = zero.share()
-        first = torch.zeros(rows, 1, dtype=torch.uint8)
-        last = torch.full((rows, 1), 1 if role.is_e0 else 0, dtype=torch.uint8)
+        first = below.new_zeros(rows, 1)
+        last = below.new_full((rows, 1), 1 if role.is_e0 else 0)
         steps = torch.cat([first, below], 1) ^ torch.cat([below, last], 1)
-        pad = np.unpackbits(role.bytes_of_evaluators("rotation pad", length), bitorder="little")
-        raw = role.bytes_of_evaluators("rotation", rows)
-        self.rho = torch.from_numpy(raw.astype(np.int64)) & (buckets - 1)
-        rotated = histogram.rotate_rows(steps ^ torch.from_numpy(pad).reshape(rows, buckets), self.rho)
-        role.send(role.d, np.packbits(rotated.numpy().reshape(-1), bitorder="little"), "rotated one-hot")
+        pad = unpack_flags(role.drawn_of_evaluators("rotation pad", length), rows * buckets)
+        self.rho = role.drawn_of_evaluators("rotation", rows).to(torch.int64) & (buckets - 1)
+        rotated = histogram.rotate_rows(steps ^ pad.reshape(rows, buckets), self.rho)
+        role.send(role.d, pack_flags(rotated.reshape(-1)), "rotated one-hot")
 
     def position(self) -> torch.Tensor:
         """D's view: μ = m + ρ mod buckets, uniform; int64 (rows,)."""
-        both = self._arrivals[0].bytes() ^ self._arrivals[1].bytes()
-        bits = np.unpackbits(both, bitorder="little").reshape(self.rows, self.buckets)
-        return torch.from_numpy(bits.argmax(1))
+        both = self._arrivals[0].tensor() ^ self._arrivals[1].tensor()
+        return unpack_flags(both, self.rows * self.buckets).reshape(self.rows, self.buckets).argmax(1)
 
 
 class Theta:
@@ -136,4 +135,4 @@ class Theta:
 
     def value(self) -> torch.Tensor:
         """θ at an evaluator, int64 (rows,)."""
-        return torch.from_numpy(self._arrival.bytes().astype(np.int64))
+        return self._arrival.tensor().to(torch.int64)

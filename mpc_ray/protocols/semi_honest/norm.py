@@ -9,12 +9,13 @@ from mpc_ray.protocols.semi_honest.open import open_masked, reshare
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.row_scale import RowScale
+from mpc_ray.protocols.semi_honest.thirds import Halves
 from mpc_ray.protocols.semi_honest.truncate import Truncation
 from mpc_ray.sharing.fixed import PRODUCT_BITS, check_scale
 from mpc_ray.sharing.replicated import Shared, Summand
 
 
-def scaled_rows(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> Protocol[RowScale]:
+def scaled_rows(role: Role, z: Summand | Halves, plan: NormPlan, checks: RangeChecks) -> Protocol[RowScale]:
     """[z] (rows, d) → z_ij·rsqrt(Σ_j z_ij²) in 2-of-2 form, at plan.centre_scale + plan.rsqrt.scale.
 
     3 rounds: open with the truncation, open the sum of squares, multiply. The sum of squares itself costs no
@@ -40,7 +41,7 @@ def scaled_rows(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> 
     return scaled
 
 
-def normalise(role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> Protocol[Shared]:
+def normalise(role: Role, z: Summand | Halves, plan: NormPlan, checks: RangeChecks) -> Protocol[Shared]:
     """[z] → ⟨z_ij·rsqrt(Σ_j z_ij²/d)⟩ at plan.scale. 4 rounds: ``scaled_rows`` and a reshare."""
     scaled = yield from scaled_rows(role, z, plan, checks)
     return (yield from reshare(role, scaled.share(), z.shape, plan.scale))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from mpc_ray.channel.meter import OFFLINE, ONLINE
-from mpc_ray.kernels.elementwise import add_open, mask_for_open
+from mpc_ray.kernels.elementwise import add_open
 from mpc_ray.protocols.runtime import Arrival, Protocol
 from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.sharing.replicated import Shared
@@ -54,12 +54,12 @@ def open_masked(role: Role, summand: torch.Tensor | None, shape: torch.Size, con
     which E1 lacks, so c is uniform given all that the receiver holds.
     """
     if role.is_d:
-        r = role.with_e0("mask", shape) + role.with_e1("mask", shape)
+        r = role.add_with_e1(role.with_e0("mask", shape), "mask")
         opening = Opening(shape, None, None, r if summand is None else r - summand)
         opening.phase = OFFLINE if summand is None else ONLINE
         return opening
     assert summand is not None
-    mine = mask_for_open(summand, role.with_dealer("mask", shape), constant if role.is_e0 else 0)
+    mine = role.add_with_dealer(summand, "mask", constant if role.is_e0 else 0)
     role.send(role.other, mine, "open")
     return Opening(shape, mine, role.expect(role.other, 8 * mine.numel()), None)
 

@@ -26,10 +26,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import numpy as np
 import torch
 
-from mpc_ray.correlation.prf import expand
+from mpc_ray.correlation.on_device import CPU, expand_on
 from mpc_ray.kernels.histogram import pick_bits
 from mpc_ray.kernels.subset import subset_sums
 from mpc_ray.protocols.semi_honest.lookup import DealerProduct, OneHot
@@ -62,7 +61,8 @@ class RangeChecks:
     job: bytes
     enabled: bool = True
     texts: tuple[int, ...] = ()
-    _place: tuple[int, int] | None = None  # of this chunk: its first row, and rows a text
+    place: torch.device = CPU
+    _rows: tuple[int, int] | None = None  # of this chunk: its first row, and rows a text
     _book: _Book = field(default_factory=_Book, repr=False)
 
     def chunk(self, first: int, total: int) -> RangeChecks:
@@ -73,7 +73,7 @@ class RangeChecks:
         each, rest = divmod(total, sum(self.texts))
         if rest:
             raise ValueError(f"{total} rows of {sum(self.texts)} texts: whose they are cannot be told")
-        return replace(self, _place=(first, each))
+        return replace(self, _rows=(first, each))
 
     def add(self, role: Role, opening: Opening, m: int, centred: bool = True) -> None:
         """Check an opening begun in this round, which opens x - low with window 2^m; D deals now.
@@ -125,9 +125,9 @@ class RangeChecks:
         rows, count = shape[0], math.prod(shape)
         if len(self.texts) < 2:
             return [(0, 0, count)]
-        if self._place is None:
+        if self._rows is None:
             raise ValueError("a run of several jobs is checked chunk by chunk")
-        first, each = self._place
+        first, each = self._rows
         found, end = [], 0
         for job, texts in enumerate(self.texts):
             start, end = end, end + texts * each
@@ -157,7 +157,7 @@ class RangeChecks:
         return {label: (bits, self._sums(label)) for label, bits in book.bits.items()}
 
     def _sums(self, label: str) -> torch.Tensor:
-        none = torch.zeros((max(1, len(self.texts)), SUMS), dtype=torch.int64)
+        none = torch.zeros((max(1, len(self.texts)), SUMS), dtype=torch.int64, device=self.place)
         return self._book.sums.setdefault(label, none)
 
     def _fold(self, label: str, number: int, p: _Pending, stretches: list[tuple[int, int, int]]) -> None:
@@ -168,7 +168,8 @@ class RangeChecks:
         # The coefficients are public coins: they decide what is detected, not what is learned. Each check has its own,
         # by its number, so that an element which is outside in two of them cannot cancel itself.
         key = hashlib.sha256(b"mpc-ray range check" + self.job).digest()
-        words = torch.from_numpy(expand(key, number, 0, 4 * values.numel()).view(np.int32))
+        words = expand_on(values.device, key, number, 0, 4 * values.numel(), p.role.runtime.correlation.prf)
+        words = words.view(torch.int32)
         sums = self._sums(label)
         for job, start, end in stretches:
             sums[job] += subset_sums(values[start:end], words[start:end], SUMS)

@@ -49,11 +49,17 @@ class Role:
 
     # -- streams ---------------------------------------------------------------------------------------
 
-    def _bytes(self, seed: int, purpose: str, length: int) -> np.ndarray:
+    def _name(self, seed: int, purpose: str) -> tuple[int, str, int, int, int]:
+        """The name of this chunk's next stream from a seed for a purpose."""
         chunk = self._draws.get((seed, purpose), 0)
         self._draws[seed, purpose] = chunk + 1
-        index = seed if seed == PRIVATE else seed % 3
-        return self.runtime.correlation.bytes(index, purpose, self.k, self.site, chunk, length)
+        return (seed if seed == PRIVATE else seed % 3, purpose, self.k, self.site, chunk)
+
+    def _bytes(self, seed: int, purpose: str, length: int) -> np.ndarray:
+        return self.runtime.correlation.bytes(*self._name(seed, purpose), length)
+
+    def _drawn(self, seed: int, purpose: str, length: int) -> torch.Tensor:
+        return self.runtime.correlation.drawn(*self._name(seed, purpose), length)
 
     def bytes_with_e0(self, purpose: str, length: int) -> np.ndarray:
         """D and E0's common bytes (S_k)."""
@@ -75,14 +81,44 @@ class Role:
         """Bytes that only this party knows."""
         return self._bytes(PRIVATE, purpose, length)
 
+    # The same as tensors on this party's device: bytes, then elements of Z_2^64, then what they are added to.
+
+    def drawn_with_e0(self, purpose: str, length: int) -> torch.Tensor:
+        return self._drawn(self.k, purpose, length)
+
+    def drawn_with_e1(self, purpose: str, length: int) -> torch.Tensor:
+        return self._drawn(self.k + 2, purpose, length)
+
+    def drawn_with_dealer(self, purpose: str, length: int) -> torch.Tensor:
+        return self._drawn(self._dealers, purpose, length)
+
+    def drawn_of_evaluators(self, purpose: str, length: int) -> torch.Tensor:
+        return self._drawn(self.k + 1, purpose, length)
+
+    def drawn_privately(self, purpose: str, length: int) -> torch.Tensor:
+        return self._drawn(PRIVATE, purpose, length)
+
     def with_e0(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
-        return _int64(self.bytes_with_e0(purpose, 8 * _count(shape)), shape)
+        return self.drawn_with_e0(purpose, 8 * _count(shape)).view(torch.int64).reshape(tuple(shape))
 
     def with_e1(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
-        return _int64(self.bytes_with_e1(purpose, 8 * _count(shape)), shape)
+        return self.drawn_with_e1(purpose, 8 * _count(shape)).view(torch.int64).reshape(tuple(shape))
 
     def with_dealer(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
-        return _int64(self.bytes_with_dealer(purpose, 8 * _count(shape)), shape)
+        return self.drawn_with_dealer(purpose, 8 * _count(shape)).view(torch.int64).reshape(tuple(shape))
+
+    def add_with_dealer(self, z: torch.Tensor, purpose: str, constant: int = 0) -> torch.Tensor:
+        """z + ``with_dealer`` + constant, at an evaluator, in one pass."""
+        return self.runtime.correlation.added(z, *self._name(self._dealers, purpose), constant)
+
+    def add_with_e1(self, z: torch.Tensor, purpose: str) -> torch.Tensor:
+        """z + ``with_e1``, at D or E1, in one pass."""
+        return self.runtime.correlation.added(z, *self._name(self.k + 2, purpose))
+
+    @property
+    def _dealers(self) -> int:
+        """The seed that an evaluator shares with D."""
+        return self.k if self.is_e0 else self.k + 2
 
     # -- messages --------------------------------------------------------------------------------------
 
@@ -110,7 +146,7 @@ class Role:
         count = _count(shape)
         if self.is_e1:
             return Dealt(tuple(shape), nbytes, arrival=self.expect(self.d, nbytes * count))
-        raw = self.bytes_with_e0(what, nbytes * count)
+        raw = self.drawn_with_e0(what, nbytes * count)
         half = _words(raw, nbytes)
         if self.is_e0:
             return Dealt(tuple(shape), nbytes, half=half)
@@ -133,23 +169,14 @@ class Dealt:
         """int64 of ``shape``: the half, mod 2^(8·nbytes)."""
         if self.half is None:
             assert self.arrival is not None
-            raw = self.arrival.bytes()
-            self.half = _words(raw, self.nbytes)
+            self.half = _words(self.arrival.tensor(), self.nbytes)
         return self.half.reshape(self.shape)
 
 
-def _words(raw: np.ndarray, nbytes: int) -> torch.Tensor:
+def _words(raw: torch.Tensor, nbytes: int) -> torch.Tensor:
     """Bytes to int64, nbytes little-endian bytes an element."""
-    return (
-        unpack_low_bytes(torch.from_numpy(raw), nbytes)
-        if nbytes < 8
-        else torch.from_numpy(raw.view(np.int64))
-    )
+    return unpack_low_bytes(raw, nbytes) if nbytes < 8 else raw.view(torch.int64)
 
 
 def _count(shape: Sequence[int]) -> int:
     return math.prod(shape)
-
-
-def _int64(raw: np.ndarray, shape: Sequence[int]) -> torch.Tensor:
-    return torch.from_numpy(raw.view(np.int64)).reshape(tuple(shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from mpc_ray.channel.meter import OFFLINE, ONLINE
 from mpc_ray.protocols.semi_honest.lookup import DealerProduct
 from mpc_ray.protocols.semi_honest.role import Dealt, Role
 from mpc_ray.protocols.semi_honest.truncate import Truncation
@@ -23,8 +24,9 @@ class RowScale:
             factors = torch.cat([product.beta, product.kappa.unsqueeze(0)]).unsqueeze(-1)
             high = z.r_hi * factors
             bits = z.r_msb * factors if z.f else None  # type: ignore[operator]
-        self._high = role.deal(high, shape, "r_hi·beta")
-        self._bits = role.deal(bits, shape, "r_msb·beta", z.bit_bytes) if z.f else None
+        phase = ONLINE if ONLINE in (z.opening.phase, product.phase) else OFFLINE
+        self._high = role.deal(high, shape, "r_hi·beta", phase=phase)
+        self._bits = role.deal(bits, shape, "r_msb·beta", z.bit_bytes, phase) if z.f else None
 
     def share(self) -> torch.Tensor | None:
         """An evaluator's share of y, at scale z.scale + f.scale; D gets None."""

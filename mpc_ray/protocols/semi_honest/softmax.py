@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from mpc_ray.functions.plan import EXP_SCALE, FACTOR_BITS, ExpPlan, SoftmaxPlan, exp_plan
@@ -111,7 +110,7 @@ def exp_below_maximum(
     if role.is_d:
         r = opening.r.reshape(rows, n)
         bucket = (r >> group.bucket_bit) & (buckets - 1)
-        eta = torch.from_numpy(role.private_bytes("eta", rows).astype(np.int64)) & (turns - 1)
+        eta = role.drawn_privately("eta", rows).to(torch.int64) & (turns - 1)
         shifted = r + (eta << fine).unsqueeze(-1)
     code = Thermometer(role, bucket, (rows, n), buckets, plan.count_bits)
     position = window_index(shifted, cell_bit, group.exp.bits) if shifted is not None else None
@@ -146,10 +145,11 @@ def _exp_product(
     """s·T[j]·e^(c_low - h/2) at the evaluators times s·e^(h/2 - r_low) at D."""
     position = window_fraction(shifted, cell_bit, FACTOR_BITS)
     flat = (position.numel(),)
+    tables = _prepared(exp, role.runtime.place)
     if role.is_d:
-        return DealerProduct(role, 1, flat, None, one_hot.sign * exp.dealer_factor[position])
-    sums = one_hot.sums(window_index(shifted, cell_bit, exp.bits), _prepared(exp))
-    return DealerProduct(role, 1, flat, sums[:, 0] * exp.public_factor[position], None)
+        return DealerProduct(role, 1, flat, None, one_hot.sign * tables.dealer_factor[position])
+    sums = one_hot.sums(window_index(shifted, cell_bit, exp.bits), tables.table)
+    return DealerProduct(role, 1, flat, sums[:, 0] * tables.public_factor[position], None)
 
 
 def _weighted_values(
@@ -171,11 +171,21 @@ def _weighted_values(
     return (yield from reshare(role, scaled.share(), z.shape, plan.scale))
 
 
-_PREPARED: dict[int, PreparedTables] = {}
+@dataclass(frozen=True)
+class _ExpTables:
+    """An exp plan's tables on one device."""
+
+    table: PreparedTables
+    public_factor: torch.Tensor
+    dealer_factor: torch.Tensor
 
 
-def _prepared(exp: ExpPlan) -> PreparedTables:
-    key = id(exp)  # exp plans are made once and kept
+_PREPARED: dict[tuple[int, torch.device], _ExpTables] = {}
+
+
+def _prepared(exp: ExpPlan, place: torch.device) -> _ExpTables:
+    key = id(exp), place  # exp plans are made once and kept
     if key not in _PREPARED:
-        _PREPARED[key] = prepare(exp.table)
+        table, public, dealer = (t.to(place) for t in (exp.table, exp.public_factor, exp.dealer_factor))
+        _PREPARED[key] = _ExpTables(prepare(table), public, dealer)
     return _PREPARED[key]

@@ -16,6 +16,7 @@ from mpc_ray.protocols.runtime import Protocol
 from mpc_ray.protocols.semi_honest.open import Opening, open_masked, reshare
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.protocols.semi_honest.role import Dealt, Role
+from mpc_ray.protocols.semi_honest.thirds import Halves
 from mpc_ray.sharing.fixed import PRODUCT_BITS
 from mpc_ray.sharing.replicated import Shared, Summand
 
@@ -26,7 +27,7 @@ class Truncation:
     f = 0 means z itself in masked form: C = c, r_hi = r, no top bit to correct.
     """
 
-    def __init__(self, role: Role, z: Summand, f: int) -> None:
+    def __init__(self, role: Role, z: Summand | Halves, f: int) -> None:
         if not 0 <= f < PRODUCT_BITS:
             raise ValueError(f"cannot truncate by {f} bits")
         self.role, self.f, self.shape = role, f, z.shape
@@ -51,16 +52,16 @@ class Truncation:
 
         D sends 8 + ⌈f/8⌉ bytes an element; squares: ⌈f/8⌉ an element and 8 a row more.
         """
-        role, d = self.role, self.role.is_d
-        self._r_hi = role.deal(self.r_hi if d else None, self.shape, "r_hi")
+        role, d, phase = self.role, self.role.is_d, self.opening.phase
+        self._r_hi = role.deal(self.r_hi if d else None, self.shape, "r_hi", phase=phase)
         if self.f:
-            self._r_msb = role.deal(self.r_msb if d else None, self.shape, "r_msb", self.bit_bytes)
+            self._r_msb = role.deal(self.r_msb if d else None, self.shape, "r_msb", self.bit_bytes, phase)
         if squares:
             total = (self.r_hi * self.r_hi).sum(-1) if d else None
-            self._squares = role.deal(total, self.shape[:-1], "r_hi²")
+            self._squares = role.deal(total, self.shape[:-1], "r_hi²", phase=phase)
             if self.f:
                 cross = self.r_hi * self.r_msb if d else None  # type: ignore[operator]
-                self._cross = role.deal(cross, self.shape, "r_hi·r_msb", self.bit_bytes)
+                self._cross = role.deal(cross, self.shape, "r_hi·r_msb", self.bit_bytes, phase)
         return self
 
     @property
@@ -103,7 +104,7 @@ class Truncation:
         return total.sum(-1) + self._squares.share()
 
 
-def truncate(role: Role, z: Summand, f: int, checks: RangeChecks | None = None) -> Protocol[Shared]:
+def truncate(role: Role, z: Summand | Halves, f: int, checks: RangeChecks | None = None) -> Protocol[Shared]:
     """[z] → ⟨z >> f⟩. 2 rounds; 8 + 8 bytes an element from E0 and E1 each, 8 + ⌈f/8⌉ from D. |z| < 2^62."""
     truncation = Truncation(role, z, f).deal_shares()
     if checks is not None and f:

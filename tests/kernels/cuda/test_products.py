@@ -46,7 +46,8 @@ def test_edges_of_tiles(m: int, k: int, n: int) -> None:
         assert torch.equal(ring.matmul_packed(a, packed), a @ b)
         assert torch.equal(ring.matmul(a, b), a @ b)
         start = random_ring(1, m, n)
-        assert torch.equal(ring.add_matmul_packed(start.clone(), a, packed), start + a @ b)
+        assert torch.equal(ring.matmul_plus(a, packed, start), start + a @ b)
+        assert torch.equal(ring.matmul_plus(a, packed, start[0]), start[0] + a @ b)
     assert torch.equal(cuda.matmul_plain(a, b), a @ b)
 
 
@@ -155,14 +156,10 @@ def test_refusals_name_the_cause() -> None:
         digits = ring.pack(a.t())
         with pytest.raises(DeviceError, match=r"packed for .*pack it again"):
             ring.matmul_packed(a, on_cpu)
-        with pytest.raises(InputError, match="out is not contiguous"):
-            ring.add_matmul_packed(torch.zeros((2, 2), dtype=torch.int64).t(), a, digits)
-        with pytest.raises(InputError, match="packed depth"):
-            ring.add_matmul_packed(torch.zeros((2, 2), dtype=torch.int64), a[:, :2], digits)
+        with pytest.raises(InputError, match=r"beside a packed \(3, 2\)"):
+            ring.matmul_plus(a[:, :2], digits, torch.zeros(2, dtype=torch.int64))
     with pytest.raises(DeviceError, match="packed for cuda"):
         ring.matmul_packed(a, digits)
     with pytest.raises(DeviceError, match="CPU memory"):
         ring.pack_rows(3, 2, lambda rows: a.t()[rows], "cuda")
-    assert torch.equal(
-        ring.add_matmul_packed(torch.ones((2, 2), dtype=torch.int64), a, on_cpu), a @ a.t() + 1
-    )
+    assert torch.equal(ring.matmul_plus(a, on_cpu, torch.ones(2, dtype=torch.int64)), a @ a.t() + 1)

@@ -109,7 +109,7 @@ def replay(
     }
     return subprocess.run(
         [sys.executable, str(REPLAY), mode, str(file)],
-        env=environment, capture_output=True, text=True, check=False, timeout=150,
+        env=environment, capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
 
 
@@ -127,6 +127,7 @@ def sanitizer() -> str:
     return str(Path(named).resolve())
 
 
+@pytest.mark.timeout(600)  # the first time it builds everything with sanitizers
 def test_no_kernel_strays(recorded: list[dict[str, Any]], tmp_path: Path) -> None:
     preload = sanitizer()
     guarded = replay("guard", recorded, plain(), tmp_path)
