@@ -17,10 +17,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mpc_ray import wording
 from mpc_ray.client.http import FEDERATION
 from mpc_ray.client.parties import FIRST_USE, Trust
 from mpc_ray.client.proxy.settings import ProxySettings
-from mpc_ray import wording
 from mpc_ray.errors import ConfigError
 from mpc_ray.trust import files
 from mpc_ray.trust.secret import Secret

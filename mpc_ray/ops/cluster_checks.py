@@ -15,7 +15,6 @@ from mpc_ray.ops import clusters
 from mpc_ray.ops.cluster_rules import Problem, rules
 from mpc_ray.ops.clusters import FILL_ME, Cluster
 
-
 _FILE = "name a file for `ray up`, such as cluster.yaml"
 
 
