@@ -35,6 +35,7 @@ OTHERS = {
     "do",
     "done",
     "tail",
+    "test",
     "umask",
     "aws",
 }
@@ -172,7 +173,7 @@ CONFIGS = sorted(
 def named_in(text: str) -> set[str]:
     """Commands of ours that a file's comments name, in backticks or in brackets."""
     found = re.findall(r"`((?:\.venv/bin/)?mpc-ray [^`\n]+)`", text) + re.findall(
-        r"[(;] ?(mpc-ray [a-z-]+ [a-z-]+)", text
+        r"[(] ?(mpc-ray [a-z-]+ [a-z-]+)", text
     )
     return {code.removeprefix(".venv/bin/") for code in found}
 
@@ -245,6 +246,33 @@ def test_the_steps_fit_together() -> None:
     } == {"0", "1", "2"}
     signed = next(w for w in ALL if w[:3] == ["mpc-ray", "certs", "sign"])
     assert {f"{name}/request.json" for name in ("alpha", "beta", "gamma", "gw")} <= set(signed)
+
+
+def test_waiting_ends_and_shows_why_it_was_in_vain() -> None:
+    assert not re.search(r"\b(?:until|while)\b", script())
+    waits = [line for line in script().splitlines() if line.startswith("curl ")]
+    assert len(waits) == 2
+    for line in waits:
+        assert "--retry-max-time" in line and re.search(r"\|\| tail -n \d+ \w+\.log", line), line
+
+
+def test_everybody_that_has_a_certificate_rotates_it() -> None:
+    """Parties and the gateway, in part A's folders and in part B's; each is signed and installed again."""
+    rotated = {words[words.index("--folder") + 1] for words in ALL if words[1:3] == ["certs", "rotate"]}
+    assert rotated == {"alpha", "gw", "/var/lib/mpc-ray/party", "/var/lib/mpc-ray/gw"}
+    after = commands("\n".join(blocks(TEXT.partition("### Rotation")[2], "bash")))
+    signed = {word for words in after if words[:3] == ["mpc-ray", "certs", "sign"] for word in words[3:]}
+    assert {"alpha/request.json", "gw/request.json", "request-alpha.json", "request-gateway.json"} <= signed
+
+
+def test_a_request_is_looked_at_before_it_is_signed() -> None:
+    part_b = commands("\n".join(blocks(TEXT.partition("## B.")[2], "bash")))
+    shown = set()
+    for words in part_b:
+        if words[:3] == ["mpc-ray", "certs", "show"]:
+            shown.add(words[3])
+        if words[:3] == ["mpc-ray", "certs", "sign"]:
+            assert {word for word in words if word.startswith("request-")} <= shown
 
 
 def test_commands_are_seen() -> None:
