@@ -43,8 +43,8 @@ class RayOptions(_Part):
 class Limits(_Part):
     """What a gateway may ask of this party."""
 
-    links: int = Field(64, ge=4, le=4096, description="connections of gateways")
-    gateway_links: int = Field(32, ge=4, le=4096, description="connections of one gateway")
+    links: int = Field(256, ge=4, le=4096, description="connections of gateways")
+    gateway_links: int = Field(64, ge=4, le=4096, description="connections of one gateway")
     gateway_slots: int = Field(
         0,
         ge=0,

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpc_ray.errors import ConfigError, InputError
+from mpc_ray.errors import ConfigError, InputError, NotNow
 
 DATABASE, SERVER_KEY = "keys.sqlite", "keys.hmac"
 BEARER = re.compile(r"mpck_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
@@ -264,7 +264,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA secure_delete = ON")
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        passes = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+        raise (NotNow if passes else ConfigError)(
             f"{path}: {reason}", remedy="check the folder's owner, mode and free space"
         ) from None
     return database

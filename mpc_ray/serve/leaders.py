@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from pydantic import ValidationError
 
 from mpc_ray.errors import ConfigError
+from mpc_ray.serve.awaited import led
 from mpc_ray.serve.config import GatewayConfig, SetSettings
 from mpc_ray.serve.interface import Triples
 from mpc_ray.serve.published import Published
@@ -41,9 +43,14 @@ def leader(config: GatewayConfig, one: SetSettings, *, triples: int) -> Triples:
 
 
 def leaders(config: GatewayConfig) -> dict[str, Triples]:
-    """Leaders of all sets in this process, none started. Raises ConfigError, CertificateError."""
+    """Leaders of all sets in this process, none started; of a set that the directory does not let us use now, one that
+    waits (``serve.awaited``). Raises ConfigError, CertificateError (of the directory itself).
+    """
     chosen = chosen_sets(config, open_folder(config.folder).directory())
-    return {one.name: leader(config, one, triples=one.max_triples) for one in chosen}
+    return {
+        one.name: led(one.name, config.folder, partial(leader, config, one, triples=one.max_triples))
+        for one in chosen
+    }
 
 
 def arranged(

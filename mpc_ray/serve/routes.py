@@ -26,6 +26,7 @@ from mpc_ray.serve.schema import (
     SetsBody,
     TensorBody,
 )
+from mpc_ray.serve.views import SetView
 from mpc_ray.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -70,7 +71,12 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     async def live() -> LiveBody:
         return LiveBody(live=True)
 
-    @app.get("/v2/health/ready", summary="Is there a set that answers jobs?", **READY)
+    @app.get(
+        "/v2/health/ready",
+        summary="Is there a set that answers jobs?",
+        response_model_exclude_defaults=True,
+        **READY,
+    )
     async def ready() -> ReadyBody:
         if gateway.draining:
             raise ProblemError(
@@ -80,9 +86,11 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
                 remedy="send requests to another",
                 headers={"Retry-After": "5"},
             )
+        down = {view.name: _why(gateway, view) for view in gateway.views if not view.ready}
         if not any(view.ready for view in gateway.views):
-            raise _not_ready("no set of parties answers jobs now")
-        return ReadyBody(ready=True)
+            each = "; ".join(f"set {name}: {why}" for name, why in down.items())
+            raise _not_ready(f"no set of parties answers jobs now: {each}")
+        return ReadyBody(ready=True, not_ready=down)
 
     @app.get("/v2/models/{name}", summary="A model, as KServe describes it", **KEYED)
     async def model(request: Request, name: ModelName) -> ModelMetadataBody:
@@ -126,6 +134,7 @@ def _sets(gateway: Gateway) -> list[SetBody]:
             SetBody(
                 set=view.name,
                 ready=view.ready and not gateway.draining,
+                why=_why(gateway, view),
                 order=order,
                 jurisdictions=list(place.jurisdictions) if place else [],
                 regions=list(place.regions) if place else [],
@@ -162,6 +171,11 @@ def _find(gateway: Gateway, name: str) -> ModelBody:
     if found is None:
         raise ProblemError(404, "unknown_model", "there is no such model", remedy="GET /v1/models lists them")
     return found
+
+
+def _why(gateway: Gateway, view: SetView) -> str:
+    """Why a set is not ready. What the directory says comes first: a leader that waits in Ray Serve cannot tell yet."""
+    return "" if view.ready else gateway.published.why_not(view.name) or view.why
 
 
 def _not_ready(cause: str) -> ProblemError:

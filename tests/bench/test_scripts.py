@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,15 @@ def test_soak_fails_on_lost_requests_and_server_errors_only(soak: Any) -> None:
         "honest: 504": 2,
         "honest: ReadTimeout": 3,
     }
+
+
+def test_soak_says_whose_the_memory_is(soak: Any) -> None:
+    ray = ["ray::ServeReplica:gateway:Gateway.handle", "/x/ray/gcs/gcs_server", "python"]
+    assert soak.kind_of(ray) == "ServeReplica:gateway:Gateway"
+    assert soak.kind_of(["/x/ray/gcs/gcs_server", "--log_dir=/tmp"]) == "gcs_server"
+    assert soak.kind_of(["/bin/python", "/x/benchmarks/gateway_overhead.py"]) == "gateway_overhead.py"
+    samples = [(float(i), 30.0 + i, Counter(head=10 + i, proxy=20)) for i in range(20)]
+    assert soak.by_process(samples) == {"head": (10.5, 28.5), "proxy": (20, 20)}
 
 
 def test_a_benchmark_ends_what_its_gateway_left_running(load_script: Any) -> None:

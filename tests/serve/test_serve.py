@@ -342,6 +342,19 @@ def test_building_names_what_is_wrong(tmp_path: Path) -> None:
         build(Arguments(config=file, sets=("mars",)))
 
 
+def test_a_set_with_an_expired_certificate_fails_no_deployment(tmp_path: Path) -> None:
+    made = federation(tmp_path, expired=("eu/0",))
+    file = tmp_path / "gateway.yaml"
+    sets = [{"name": "eu", "max_triples": 2}, {"name": "us"}]
+    file.write_text(json.dumps({"folder": str(made.folder), "sets": sets}))
+    assert build(Arguments(config=file))
+    bound = triple(GatewayConfig.load(file), SetSettings(name="eu", max_triples=2))
+    chosen = bound._bound_deployment._deployment_config.request_router_config
+    assert chosen.request_router_kwargs["regions"] == ("eu-0", "eu-1", "eu-2"), (
+        "where its parties are is known"
+    )
+
+
 def test_the_example_has_every_setting_with_its_default() -> None:
     text = (CONFIGS / "gateway.example.yaml").read_text(encoding="utf-8")
     read = GatewayConfig.load(CONFIGS / "gateway.example.yaml")

@@ -25,7 +25,10 @@ from mpc_ray.planner.jobs import (
     predicted_s,
     warm,
 )
+from mpc_ray.planner.jobs.arrays import compile_workload
+from mpc_ray.planner.jobs.clock import Clock
 from mpc_ray.planner.jobs.portfolio import SOLVERS
+from mpc_ray.planner.jobs.search import Search
 
 FAMILIES = ("mixed", "cross")
 
@@ -163,6 +166,17 @@ def small(**changes: object) -> Workload:
         groups=(Group("g", "m", 0.1, (Variant("bytes", 100, 1e6), Variant("rounds", 40, 5e6))),),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_greedy_minds_what_waits_already() -> None:
+    workers = [Worker(f"w{i}", "eu", f"op{i % 3}") for i in range(9)]
+    triples = tuple(
+        Triple(f"t{k}", (workers[3 * k], workers[3 * k + 1], workers[3 * k + 2])) for k in range(3)
+    )
+    jobs = tuple(Job(name, "g") for name in "abc")
+    search = Search(compile_workload(small(jobs=jobs, triples=triples, batch=1)), Clock(None))
+    place = search.filled(np.full(3, -1, np.int64), np.arange(3), 0, 3)
+    assert sorted(place.tolist()) == [0, 1, 2]
 
 
 def test_a_batch_takes_what_the_cost_model_says() -> None:
