@@ -51,7 +51,9 @@ def test_every_metric_is_in_the_table_and_nothing_else() -> None:
 def test_queries_use_what_is_registered() -> None:
     known = registered()
     histograms = {
-        f"mpc_ray_{name}{end}" for name in metrics.HISTOGRAMS for end in ("_bucket", "_sum", "_count")
+        f"mpc_ray_{name}{end}": f"mpc_ray_{name}"
+        for name in metrics.HISTOGRAMS
+        for end in ("_bucket", "_sum", "_count")
     }
     rules = [
         rule
@@ -61,8 +63,13 @@ def test_queries_use_what_is_registered() -> None:
     ]
     assert len(rules) >= 3
     for rule in rules:
+        labels = {"job", "instance"}
         for name in re.findall(r"mpc_ray_\w+", rule["expr"]):
             assert name in {*known, *histograms}, name
+            labels |= set(known[histograms.get(name, name)])
+        asked = re.findall(r"(?:by \(|\{)([^)}]*)[)}]", rule["expr"])
+        used = {part.partition("=")[0].strip("~! ") for parts in asked for part in parts.split(",")}
+        assert used <= labels, rule["alert"]
 
 
 def test_the_scrape_reaches_what_the_guide_starts() -> None:
