@@ -78,6 +78,10 @@ class PartyConfig(_Part):
     protocol: Literal["semi_honest_3pc", "aby3", "malicious_3pc"] = Field(
         "semi_honest_3pc", description="how parties compute"
     )
+    variant: Literal["bytes", "rounds"] = Field(
+        "bytes",
+        description="of semi_honest_3pc: fewest bytes, or fewest rounds; the same at all three parties",
+    )
     executor: str = Field("", description="module:attribute in place of the protocol's own; for tests")
     step_timeout_s: float = Field(60.0, gt=0, le=3600, description="longest wait for a peer within a step")
     ray: RayOptions = Field(default_factory=lambda: RayOptions.model_validate({}))

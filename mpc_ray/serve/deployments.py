@@ -32,7 +32,7 @@ from mpc_ray.serve.config import GatewayConfig, SetSettings
 from mpc_ray.serve.driver import LEADER
 from mpc_ray.serve.handle import HandleTriples
 from mpc_ray.serve.interface import Answers, Job
-from mpc_ray.serve.leaders import chosen_sets
+from mpc_ray.serve.leaders import sets_to_lead
 from mpc_ray.serve.wire import Failed, failed
 from mpc_ray.trust.folder import open_folder
 
@@ -190,8 +190,7 @@ def build(args: Mapping[str, Any] | Arguments) -> Application:
         known = {one.name: one for one in config.sets}
         only = tuple(known.get(name) or SetSettings(name=name) for name in arguments.sets)
         config = config.model_copy(update={"sets": only})
-    chosen = chosen_sets(config, open_folder(config.folder).directory())
-    sets = {one.name: triple(config, one, arguments.leader) for one in chosen}
+    sets = {one.name: triple(config, one, arguments.leader) for one in sets_to_lead(config)}
     deployment: Any = Gateway
     bound: Application = deployment.options(num_replicas=arguments.replicas).bind(
         config.model_dump_json(), sets
