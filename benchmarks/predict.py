@@ -30,7 +30,7 @@ from mpc_ray.bench.predict import watched
 from mpc_ray.bench.shapes import shape_of
 from mpc_ray.bench.workload import workload
 from mpc_ray.cost.links import link_of, predict
-from mpc_ray.cost.tables import VARIANTS, cached_file, write
+from mpc_ray.cost.tables import REFERENCE, VARIANTS, cached_file, write
 
 LINKS = "0,1,10,50,0:1000,10:1000,50:1000,0:100,10:100,50:100"
 
@@ -65,6 +65,9 @@ def compare(args, note):
                 cached_file(args.protocol, variant, shape.name, args.seq, args.batch, work.weights),
                 schedules[variant],
             )
+        if args.reference:
+            found = [schedules[variant].to_json() for variant in variants]
+            REFERENCE.write_text(json.dumps(found, separators=(",", ":"), ensure_ascii=False) + "\n")
         rows = []
         for rtt, mbit in links:
             measured = {variant: [] for variant in variants}
@@ -163,6 +166,11 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
         "--processor", dest="emulate", action="store_const", const="processor", default="clock"
+    )
+    parser.add_argument(
+        "--reference",
+        action="store_true",
+        help="keep the schedules as the release's own, by which `variant: auto` decides",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args()

@@ -41,6 +41,7 @@ WAIT_S = 0.5
 TOKENS = 64  # of a job, about, where jobs that run together are counted
 PLAN_ROUTER = "mpc_ray.dispatch.router.PlanRouter"
 MEASURED_S = 1.0
+PACE: Mapping[str, float] = {"upscale_delay_s": 5, "downscale_delay_s": 120}  # a triple is dear to open
 UNREADY_S = 60.0  # a leader that finds no triple for so long is replaced: it mends itself within seconds
 
 
@@ -151,8 +152,7 @@ def triple(config: GatewayConfig, one: SetSettings, leader: str = LEADER) -> App
                 "min_replicas": one.min_triples,
                 "max_replicas": one.max_triples,
                 "target_ongoing_requests": max(1, queue // 4),
-                "upscale_delay_s": 5,
-                "downscale_delay_s": 120,
+                **PACE,
             }
         }
     if one.max_triples > 1:  # with one there is nothing to choose

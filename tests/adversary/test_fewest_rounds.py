@@ -17,7 +17,7 @@ from uniform import view_tests
 from mpc_ray.channel import local_channels
 from mpc_ray.channel.frame import HEADER_BYTES
 from mpc_ray.channel.wrappers import Tampering
-from mpc_ray.errors import MpcError
+from mpc_ray.errors import ConfigError, MpcError
 from mpc_ray.functions.plan import NormPlan, exp_plan
 from mpc_ray.models import query
 from mpc_ray.protocols.semi_honest.fewest_rounds import QUERY_KEY_SCALE
@@ -178,6 +178,30 @@ def test_every_message_has_a_pad_that_its_receiver_lacks_and_no_name_is_drawn_tw
         )
         assert first == second
         assert max(first.values()) == 1
+
+
+@pytest.mark.parametrize("weights", ["secret", "public"])
+def test_both_variants_give_one_answer(weights: str) -> None:
+    found = []
+    for variant in ("bytes", ROUNDS):
+        parties = loaded(weights, variant=variant)  # type: ignore[arg-type]
+        answers = parties.run(embedding_messages("all different"))
+        assert not query.outside(answers)
+        found.append((query.result(answers), {int(a.header["rounds"]) for a in answers}))  # type: ignore[arg-type]
+    assert found[0][1] == {11 + 21}
+    assert found[1][1] == {11 + 17}
+    assert np.abs(found[0][0] - found[1][0]).max() < 5e-4
+    assert np.abs(found[0][0]).max() > 0.1
+
+
+def test_a_protocol_with_one_variant_refuses_the_other() -> None:
+    from mpc_ray.execute_aby3 import executor
+
+    parties = start(make=executor)
+    parties.executors[0].use("bytes")
+    for name in (ROUNDS, "fastest"):
+        with pytest.raises(ConfigError, match=f"no variant '{name}'"):
+            parties.executors[0].use(name)
 
 
 # -- changed bytes, and other ways to end --------------------------------------------------------------------
