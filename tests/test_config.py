@@ -84,8 +84,8 @@ def test_what_is_not_built_is_refused_everywhere(key: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        ({"MPC_PROTOCOL": "aby4"}, "MPC_PROTOCOL (environment): input should be 'semi_honest_3pc'"),
-        ({"MPC_SECURITY_LEVEL": "256"}, "MPC_SECURITY_LEVEL (environment): input should be 128"),
+        ({"MPC_PROTOCOL": "aby4"}, "MPC_PROTOCOL (environment): must be 'semi_honest_3pc'"),
+        ({"MPC_SECURITY_LEVEL": "256"}, "MPC_SECURITY_LEVEL (environment): must be 128"),
         ({"MPC_GPU_ENABLED": "maybe"}, "MPC_GPU_ENABLED: must be true or false"),
         ({"MPC_QUANTUM_PLANNING": "true"}, "quantum-inspired solvers are not built yet"),
         ({"MPC_TIMEOUT": "3"}, "MPC_TIMEOUT (environment) is not a setting (did you mean MPC_TIMEOUT_S?)"),
@@ -158,6 +158,9 @@ def test_digest_covers_exactly_what_parties_must_agree_on() -> None:
         "device": "cuda",
         "prf": "chacha20",  # a digest of HELLO of its own
         "shadow": True,
+        "variant": "rounds",
+        "rtt_ms": 20.0,
+        "mbit": 100.0,
         "timeout_s": 1.0,
         "threads": 2,
         "ray_address": "10.0.0.1:6379",
@@ -171,4 +174,4 @@ def test_digest_covers_exactly_what_parties_must_agree_on() -> None:
 
 def test_digest_is_32_bytes_and_the_same_in_every_process() -> None:
     digest = Config().digest()
-    assert digest.hex() == "3ac077c7cc79618c5b08953d8112b740295e8a248ace222b217ab51010c6df3a"
+    assert digest.hex() == "ca8f650ac55161e28f9df9cc4ddb51576c0c0e365f100f5ac5cea866d633c1b5"

@@ -32,7 +32,7 @@ from mpc_ray.models.weights import Array
 from mpc_ray.report import JobReport, Report, job_report
 from mpc_ray.session import Session
 
-_SETUP = ("protocol", "device", "launcher", "tls", "range_check", "threads")
+_SETUP = ("protocol", "variant", "rtt_ms", "mbit", "device", "launcher", "tls", "range_check", "threads")
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Passes:
     reports: list[JobReport] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     share: list[float] = field(default_factory=list)
+    steps: list[list[Any]] = field(default_factory=list)
     unattributed: int = 0
     output: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -66,6 +67,7 @@ class Passes:
         headers: list[dict[str, Any]] = [answer.header for answer in answers]
         self.unattributed += sum(int(header["unattributed"]) for header in headers)
         self.reports.append(job_report(answers, batch, length))
+        self.steps.append([header.get("steps") for header in headers])
         first, last = self.reports[0], self.reports[-1]
         if (first.bytes_sent, first.rounds) != (last.bytes_sent, last.rounds):
             raise MpcError(
@@ -95,10 +97,14 @@ class Passes:
 
 
 class EncoderJob:
-    """An encoder that the parties of ``session`` hold, and one batch to run through it."""
+    """An encoder that the parties of ``session`` hold, and one batch to run through it.
+
+    ``more``: for the header of every run, such as ``watch`` or an emulated ``link``.
+    """
 
     def __init__(self, session: Session, work: Workload) -> None:
         self.work = work
+        self.more: dict[str, Any] = {}
         self.name = f"bench-{work.shape.name}-{work.weights}"
         self._session = session
         self._sharing = 0.0
@@ -133,7 +139,7 @@ class EncoderJob:
         self._sharing = time.perf_counter() - started
         # Without embeddings x enters the first layer as it is.
         normalised = self.work.norm is None
-        asked = {"normalised": normalised} | ({"profile": True} if self._profile else {})
+        asked = {"normalised": normalised, **self.more} | ({"profile": True} if self._profile else {})
         return [Message({**m.header, **asked}, m.tensors) for m in messages]
 
 
@@ -154,15 +160,18 @@ def measure(
     """Run ``shape`` once to warm up and ``runs`` times measured; the JSON object that docs/benchmarks.md describes.
 
     ``visibility``: whether the parties see the weights. ``profile``: a file for the trace (``bench.trace``) of one pass
-    more, which no figure but ``profile_seconds`` counts. Bytes and rounds do not vary from run to run; memory is the
-    largest of each party's process so far, model and import included (under launcher ``threads`` that is one process,
-    and the client is in it).
+    more, which no figure but ``profile_seconds`` counts. Links between the parties are made as slow as the settings'
+    ``rtt_ms`` and ``mbit`` say. Bytes and rounds do not vary from run to run; memory is the largest of each party's
+    process so far, model and import included (under launcher ``threads`` that is one process, and the client is in it).
 
     Raises InputError for sizes it cannot take, RangeExceeded if the input leaves a window, and what Session raises.
     """
     check_setup(config, runs)
     load = machine()["load"]
-    with Session(config=config, progress=progress, debug=debug) as session:  # first: it may refuse the device
+    emulate = "clock" if config.rtt_ms or config.mbit else ""
+    config = config.chosen()
+    # The session first: it may refuse the device.
+    with Session(config=config, progress=progress, debug=debug, emulate=emulate) as session:
         work = workload(shape, seq, batch, weights, progress, visibility)
         progress("sharing the model", 0.0)
         job = EncoderJob(session, work)

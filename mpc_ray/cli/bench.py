@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpc_ray.cli import options
+from mpc_ray.cli.bench_predict import predict
 from mpc_ray.cli.output import check_writable, opened
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command()(predict)
 
 ShapeName = Annotated[
     str,

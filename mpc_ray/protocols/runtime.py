@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from mpc_ray.channel.frame import HEADER_BYTES
 from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.meter import ONLINE
 from mpc_ray.correlation.prf import Correlation
@@ -76,7 +77,8 @@ class Runtime:
     """What a protocol sees of its party: the channel's rounds and the correlated randomness.
 
     ``meanwhile``, where a job sets it, is called in every round between sending and receiving: work that nobody waits
-    for, done while peers compute.
+    for, done while peers compute. ``steps``, where ``watch`` was called, has for every round what ``cost.schedule``
+    calls a step: [compute, meanwhile, transport, bytes sent, peers awaited, functions].
     """
 
     def __init__(self, channel: Channel, correlation: Correlation) -> None:
@@ -97,6 +99,8 @@ class Runtime:
         self.meanwhile: Callable[[], None] = lambda: None
         self.timeline: Timeline | None = None
         self.channel.meter.written = None
+        self.steps: list[list[Any]] | None = None
+        self._since = 0.0
         self._sending: set[tuple[str, str]] = set()
         self._out: dict[int, list[memoryview]] = {p: [] for p in self.peers}
         self._in: dict[int, list[Arrival]] = {p: [] for p in self.peers}
@@ -140,9 +144,30 @@ class Runtime:
             arrival.ready = True
         return arrival
 
+    def watch(self) -> None:
+        """From here on keep ``steps``. Its seconds are the process's own, so it must be no other party's too."""
+        self.steps = []
+        self._since = time.process_time()
+
+    def _watched(self, steps: list[list[Any]]) -> Callable[[float], None]:
+        """Begin a step; the function returned ends it, given the seconds of ``meanwhile``."""
+        began = time.process_time()
+        sent = [sum(map(len, self._out[p])) + HEADER_BYTES if self._out[p] else 0 for p in self.peers]
+        awaited = [bool(self._in[p]) for p in self.peers]
+        functions = sorted({function for _, function in self._sending})
+
+        def done(meanwhile: float) -> None:
+            now = time.process_time()
+            transport = max(0.0, now - began - meanwhile)
+            steps.append([began - self._since, meanwhile, transport, sent, awaited, functions])
+            self._since = now
+
+        return done
+
     def exchange(self) -> None:
         """One round: frames out, frames in. A peer that owes nothing is not waited for."""
         self.step += 1
+        done = self._watched(self.steps) if self.steps is not None else None
         started = time.perf_counter()
         clock = self.clock
         for key in self._sending:
@@ -154,7 +179,9 @@ class Runtime:
                 with self._span(SEND, f"to party {peer}"):
                     self.channel.send(peer, self.step, clock + 1, self._out[peer])
                 self._out[peer] = []
+        busy = time.process_time()
         self.timing.waiting -= self._work()
+        busy = time.process_time() - busy
         for peer in self.peers:
             arrivals = self._in[peer]
             if arrivals:
@@ -164,6 +191,8 @@ class Runtime:
                 for arrival in arrivals:
                     arrival.ready = True
                 self._in[peer] = []
+        if done is not None:
+            done(busy)
         self.timing.waiting += time.perf_counter() - started
 
     def _work(self) -> float:
@@ -179,7 +208,10 @@ class Runtime:
     def counts(self) -> dict[str, Any]:
         """What the job cost this party, as its answer says it (``mpc_ray.report`` reads it)."""
         counts = self.channel.meter.snapshot()
+        if self.steps is not None:  # what came after the last round
+            self.steps.append([time.process_time() - self._since, 0.0, 0.0, [0, 0], [False, False], []])
         return {
+            **({} if self.steps is None else {"steps": self.steps}),
             "waiting": self.timing.waiting,
             "compute": [[*key, seconds] for key, seconds in self.timing.compute.items()],
             "rounds_split": [[*key, count] for key, count in self.timing.rounds.items()],

@@ -32,7 +32,7 @@ from mpc_ray.serve.config import GatewayConfig, SetSettings
 from mpc_ray.serve.driver import LEADER
 from mpc_ray.serve.handle import HandleTriples
 from mpc_ray.serve.interface import Answers, Job
-from mpc_ray.serve.leaders import chosen_sets
+from mpc_ray.serve.leaders import sets_to_lead
 from mpc_ray.serve.wire import Failed, failed
 from mpc_ray.trust.folder import open_folder
 
@@ -41,6 +41,7 @@ WAIT_S = 0.5
 TOKENS = 64  # of a job, about, where jobs that run together are counted
 PLAN_ROUTER = "mpc_ray.dispatch.router.PlanRouter"
 MEASURED_S = 1.0
+PACE: Mapping[str, float] = {"upscale_delay_s": 5, "downscale_delay_s": 120}  # a triple is dear to open
 UNREADY_S = 60.0  # a leader that finds no triple for so long is replaced: it mends itself within seconds
 
 
@@ -151,8 +152,7 @@ def triple(config: GatewayConfig, one: SetSettings, leader: str = LEADER) -> App
                 "min_replicas": one.min_triples,
                 "max_replicas": one.max_triples,
                 "target_ongoing_requests": max(1, queue // 4),
-                "upscale_delay_s": 5,
-                "downscale_delay_s": 120,
+                **PACE,
             }
         }
     if one.max_triples > 1:  # with one there is nothing to choose
@@ -190,8 +190,7 @@ def build(args: Mapping[str, Any] | Arguments) -> Application:
         known = {one.name: one for one in config.sets}
         only = tuple(known.get(name) or SetSettings(name=name) for name in arguments.sets)
         config = config.model_copy(update={"sets": only})
-    chosen = chosen_sets(config, open_folder(config.folder).directory())
-    sets = {one.name: triple(config, one, arguments.leader) for one in chosen}
+    sets = {one.name: triple(config, one, arguments.leader) for one in sets_to_lead(config)}
     deployment: Any = Gateway
     bound: Application = deployment.options(num_replicas=arguments.replicas).bind(
         config.model_dump_json(), sets

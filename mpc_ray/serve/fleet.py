@@ -122,7 +122,7 @@ class Fleet:
             raise outcome
         state = read_status(party, self.set, outcome.header)
         if state.certificate_not_after:
-            metrics.certificate(f"party-{party} of {self.set}", state.certificate_not_after)
+            metrics.certificate(f"{self.set}/{party}", state.certificate_not_after)
         self.parties[party] = state
         if before.instance and state.instance != before.instance:
             self._tell(party, "it was started again", again=True)

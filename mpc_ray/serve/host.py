@@ -25,6 +25,7 @@ from mpc_ray.serve.http import GatewayProtocol
 from mpc_ray.serve.interface import Triples
 from mpc_ray.serve.leaders import leaders
 from mpc_ray.serve.state import LocalState
+from mpc_ray.trust.dates import check_dates
 
 log = logging.getLogger("mpc_ray.serve")
 
@@ -126,7 +127,9 @@ class Server(uvicorn.Server):
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3 with the certificate that clients see. ConfigError where it cannot be used."""
+    """TLS 1.2 and 1.3 with the certificate that clients see. ConfigError where it cannot be used, CertificateError
+    where it has expired.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -138,6 +141,7 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
             f"the certificate {certificate} or its key cannot be used: {reason}",
             remedy="check `https`, or the gateway's folder: mpc-ray certs show",
         ) from None
+    check_dates(certificate, f"the certificate that clients see, {certificate},", "renew it, and start again")
     return context
 
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from mpc_ray.errors import CertificateError
 from mpc_ray.trust.directory import Directory
-from mpc_ray.trust.folder import open_folder
+from mpc_ray.trust.folder import open_gateway
 
 log = logging.getLogger("mpc_ray.serve")
 
@@ -57,7 +57,7 @@ class Published:
     @staticmethod
     def load(folder: Path) -> Published:
         """Read and verify the directory installed in a gateway's folder. Raises ConfigError, CertificateError."""
-        return Published.of(open_folder(folder).directory())
+        return Published.of(open_gateway(folder).directory())
 
     def why_not(self, set_name: str) -> str:
         """Why the directory does not let a set be used now, for people: an operator forgot to renew. "" if it does."""

@@ -6,10 +6,10 @@ import contextlib
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
-from cryptography import x509
 from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 
+from mpc_ray.errors import MpcError
 from mpc_ray.serve import schema
 from mpc_ray.serve.infer import authenticate
 from mpc_ray.serve.openapi import INFER, KEYED, METRICS, PARTIES, PLAIN, READY
@@ -28,6 +28,7 @@ from mpc_ray.serve.schema import (
 )
 from mpc_ray.serve.views import SetView
 from mpc_ray.telemetry import metrics
+from mpc_ray.trust.dates import dates
 
 if TYPE_CHECKING:
     from mpc_ray.serve.app import Gateway
@@ -185,16 +186,19 @@ def _not_ready(cause: str) -> ProblemError:
 
 
 def _gauge(gateway: Gateway) -> None:
-    """Bring the gauges up to date: queues, and when certificates end."""
-    with contextlib.suppress(OSError, ValueError):  # being replaced just now
-        pem = gateway.config.certificate[0].read_bytes()
-        metrics.certificate("https", x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp())
+    """Bring the gauges up to date: queues, and when certificates and the directory end."""
+    own = {"https": gateway.config.certificate[0], "federation": gateway.config.folder / "tls.pem"}
+    for name, path in own.items():
+        with contextlib.suppress(MpcError):  # being replaced just now
+            metrics.certificate(name, dates(path, name)[1])
+    directory = gateway.published.directory
+    metrics.certificate("directory", directory.expires)
     for view in gateway.views:
         metrics.queue(view.queue, set=view.name)
-        for party in view.parties:
-            metrics.certificate(
-                f"{view.name}/{party.get('party')}", float(party.get("certificate_not_after", 0))
-            )
+        said = {party.get("party"): float(party.get("certificate_not_after", 0)) for party in view.parties}
+        for index in range(3) if view.name in directory.sets() else ():
+            place = f"{view.name}/{index}"  # a party that has rotated may be ahead of the directory
+            metrics.certificate(place, said.get(index) or directory.entry(place).not_after)
 
 
 def _inside(gateway: Gateway, request: Request) -> bool:

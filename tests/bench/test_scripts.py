@@ -91,6 +91,7 @@ def test_cpu_time_by_kernel_adds_up() -> None:
         "compare",
         "cpu_time",
         "gateway_batching",
+        "predict",
         "privacy_cost",
         "protocols",
         "recompute",

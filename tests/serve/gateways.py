@@ -129,15 +129,17 @@ def renew(root: Path, *folders: str) -> None:
         install(root / name, directory)
 
 
-def public_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 signed by itself, and its key: what clients of the open Internet would see."""
+def public_certificate(folder: Path, name: str, days: int = 1) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 signed by itself, and its key: what clients of the open Internet would see. It ends
+    in ``days`` from now.
+    """
     key, now = certs.new_key(), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")]
     made = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
