@@ -25,8 +25,8 @@ from typing import Protocol
 
 import torch
 
-Lazy = Callable[[], torch.Tensor]
-LazyTerms = Callable[[], Sequence[torch.Tensor]]
+Lazy = Callable[[slice], torch.Tensor]
+LazyTerms = Callable[[slice], Sequence[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,9 @@ class OneParty:
     """A sum that only P_prover computed, mod 2^bits: a + b ≡ Σ_r u_r·v_r, ``count`` outputs, int64 (count,) each.
 
     ``a`` and ``u`` are None at B = P_{prover+1}, ``b`` and ``v`` at A = P_{prover-1}; the prover has all four. They
-    are computed when asked for, from pieces that are kept; u and v are the same words at both who know them. Only the
-    low ``bits`` of a + b, and of Σ u·v, mean anything.
+    are computed when asked for, from pieces that are kept, for a slice of the outputs that begins and ends at whole
+    words of 64 (or at ``count``); u and v are the same words at both who know them. Only the low ``bits`` of a + b,
+    and of Σ u·v, mean anything.
     """
 
     label: str
