@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol as Interface
 
 import torch
 
@@ -47,6 +47,23 @@ class Pieces:
 
     own: torch.Tensor = field(repr=False)
     next: torch.Tensor = field(repr=False)
+
+    @property
+    def ndim(self) -> int:
+        return self.own.ndim
+
+
+class MadePieces(Interface):
+    """Pieces, each of which may be made anew whenever it is asked for: of weights, which are not kept twice."""
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def own(self) -> torch.Tensor: ...
+
+    @property
+    def next(self) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ class Matrix:
 
     label: str
     x: Pieces
-    y: Pieces
+    y: MadePieces
     z: Pieces
     masks: tuple[Draw, Draw]
 
@@ -120,7 +137,7 @@ class OneParty:
 Claim = Product | Matrix | Words | OneParty
 
 
-class Claims(Protocol):
+class Claims(Interface):
     """Where records go: ``Runtime.claims``; None, as in aby3 itself, keeps nothing.
 
     ``add`` is called in the party's own thread, between rounds, in the same order at all three parties, with one

@@ -21,7 +21,7 @@ from mpc_ray.kernels import ring
 from mpc_ray.kernels.field import PrimeField
 from mpc_ray.kernels.field_prime import CANDIDATES, uniform_prime
 from mpc_ray.kernels.shrink import shrink
-from mpc_ray.protocols.aby3.claims import Pieces
+from mpc_ray.protocols.aby3.claims import MadePieces
 from mpc_ray.protocols.malicious.chunks import Arithmetic
 from mpc_ray.protocols.malicious.keys import coin_words, expand_coin
 from mpc_ray.protocols.malicious.schedule import QUOTIENT_BYTES
@@ -127,7 +127,7 @@ def _words2(t: torch.Tensor) -> Word:
     return t.numpy().view(np.uint64)
 
 
-def _shrunk(pieces: Pieces, own: bool, vectors: NDArray[np.uint8], columns: bool) -> Word:
+def _shrunk(pieces: MadePieces, own: bool, vectors: NDArray[np.uint8], columns: bool) -> Word:
     piece = _words2(pieces.own if own else pieces.next)
     return shrink(vectors, piece.T if columns else piece)
 

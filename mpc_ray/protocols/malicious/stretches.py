@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from mpc_ray.kernels.field import less_products
 from mpc_ray.kernels.planes import WORD
-from mpc_ray.protocols.aby3.claims import Draw, Lazy, LazyTerms, Matrix, OneParty, Pieces, Product, Words
+from mpc_ray.protocols.aby3.claims import (
+    Draw,
+    Lazy,
+    LazyTerms,
+    MadePieces,
+    Matrix,
+    OneParty,
+    Pieces,
+    Product,
+    Words,
+)
 
 Word = NDArray[np.uint64]
 WINDOW = 1 << 15
@@ -151,7 +161,7 @@ class MatrixPart:
     """One matrix product z = x @ y: pieces (m, k), (k, n), (m, n); ``masks`` are those of its outputs."""
 
     x: Pieces
-    y: Pieces
+    y: MadePieces
     z: Pieces
     masks: Masks
 
