@@ -109,9 +109,11 @@ def fold4_lanes(typing: Any, u: Any, c: Any, turns: Any, out: Any) -> Any:
             x = load(b, V8, u, 64 * i, 8)
             pair = b.xor(_product(b, x, y, 0x00), _product(b, x, y, 0x11))
             sums.append(b.xor(pair, shuffle(b, pair, pair, [2, 3, 0, 1, 6, 7, 4, 5])))
-        halves = [shuffle(b, x, z, [0, 4, 8, 12, 1, 5, 9, 13]) for x, z in (sums[:2], sums[2:])]
-        low = shuffle(b, *halves, [0, 1, 2, 3, 8, 9, 10, 11])
-        high = shuffle(b, *halves, [4, 5, 6, 7, 12, 13, 14, 15])
+        left, right = (
+            shuffle(b, sums[i], sums[i + 1], [0, 4, 8, 12, 1, 5, 9, 13]) for i in (0, 2)
+        )  # of four blocks each: their low words, then their high ones
+        low = shuffle(b, left, right, [0, 1, 2, 3, 8, 9, 10, 11])
+        high = shuffle(b, left, right, [4, 5, 6, 7, 12, 13, 14, 15])
         store(b, _reduced(b, low, high), out, 0, 8)
         loop.end([at(b, u, 256), at(b, out, 64)])
         return context.get_dummy_value()
