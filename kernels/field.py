@@ -149,8 +149,8 @@ def new_sums() -> Word:
 
 
 def add_quotients(a: Word, b: Word, u: Sequence[Word], v: Sequence[Word], bits: Word, sums: Word) -> None:
-    """Add N_g = ⌊(Σ u[i][g, t]·v[i][g, t] - a[g] - b[g]) / 2^64⌋ to the sums of the subsets that g is in; words are read
-    as integers of [0, 2^64). a, b, bits (n), each u[i], v[i] (n, t_i); 2^31 products in all at most."""
+    """Add N_g = ⌊(Σ u[i][g, t]·v[i][g, t] - a[g] - b[g]) / 2^64⌋ to the sums of g's subsets; words are read as
+    integers of [0, 2^64). a, b, bits (n), each u[i], v[i] (n, t_i); 2^31 products in all at most."""
     if len(u) > 2:
         u, v = [np.concatenate(u, 1)], [np.concatenate(v, 1)]
     none = [np.empty((a.size, 0), np.uint64)] * 2

@@ -97,7 +97,7 @@ def weigh_lanes(typing: Any, bits: Any, table: Any, p: Any, tops: Any, out: Any,
 
 @intrinsic
 def masked_sums(typing: Any, bits: Any, low: Any, high: Any, count: Any, sums: Any) -> Any:
-    """sums[0, t] += low[g], sums[1, t] += high[g] for every g whose word of ``bits`` has bit t, t < 56; sums (2, 56)."""
+    """sums[0, t] += low[g], sums[1, t] += high[g] for every g with bit t of bits[g] set; sums (2, 56)."""
 
     def code(context: Any, b: Any, signature: Any, args: Any) -> Any:
         bits, low, high, count, sums = args
