@@ -144,6 +144,7 @@ def measure(
     Raises InputError for sizes it cannot take, RangeExceeded if the input leaves a window, and what Session raises.
     """
     check_setup(config, runs)
+    config.check_weights(visibility)
     load = machine()["load"]
     with Session(config=config, progress=progress, debug=debug) as session:  # first: it may refuse the device
         work = workload(shape, seq, batch, weights, progress, visibility)

@@ -42,6 +42,7 @@ class Plan:
 
     layers: tuple[int, ...] = (1,)
     embedding_norm: object = None
+    weights: tuple[str, ...] = ()
 
 
 @dataclass
@@ -226,6 +227,20 @@ def test_the_protocol_must_be_the_one_that_runs(make: Callable[..., World]) -> N
     with pytest.raises(Refused) as caught:
         world.submit(protocol="malicious_3pc")
     assert code(caught) == "protocol"
+
+
+def test_public_weights_need_a_protocol_that_has_them(
+    federation: Federation, make: Callable[..., World]
+) -> None:
+    world = make(protocols=("*",))
+    world.jobs._protocol = "aby3"
+    world.jobs._model = lambda name: Known(
+        ModelInfo("tiny", federation.authorise().model_digest, (16,), 8, 1),
+        Plan(weights=("w",)),  # type: ignore[arg-type]
+    )
+    with pytest.raises(ModelError, match="public") as caught:
+        world.submit(protocol="aby3")
+    assert code(caught) == "wrong_model" and len(world.jobs) == 0
 
 
 def test_one_job_is_taken_once_by_many_threads(make: Callable[..., World]) -> None:
