@@ -132,7 +132,7 @@ class Jobs:
                 ModelError("the job is for another version of this model", remedy="get the present bundle"),
                 "wrong_model",
             )
-        if known.plan.weights and self._protocol not in PUBLIC_WEIGHTS:
+        if known.info.weights == "public" and self._protocol not in PUBLIC_WEIGHTS:
             raise coded(
                 ModelError(
                     f"{self._protocol} keeps weights secret, and this model is stored with public ones",

@@ -42,7 +42,6 @@ class Plan:
 
     layers: tuple[int, ...] = (1,)
     embedding_norm: object = None
-    weights: tuple[str, ...] = ()
 
 
 @dataclass
@@ -77,7 +76,7 @@ def make(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     def model(name: str) -> Known:
         if name != "tiny":
             raise ModelError("no such model")
-        return Known(ModelInfo("tiny", federation.authorise().model_digest, (16,), 8, 1), Plan())  # type: ignore[arg-type]
+        return Known(ModelInfo("tiny", federation.authorise().model_digest, (16,), 8, 1, "secret"), Plan())  # type: ignore[arg-type]
 
     def made(held: int = 64 << 20, **policy: Any) -> World:
         jobs = Jobs(
@@ -235,8 +234,8 @@ def test_public_weights_need_a_protocol_that_has_them(
     world = make(protocols=("*",))
     world.jobs._protocol = "aby3"
     world.jobs._model = lambda name: Known(
-        ModelInfo("tiny", federation.authorise().model_digest, (16,), 8, 1),
-        Plan(weights=("w",)),  # type: ignore[arg-type]
+        ModelInfo("tiny", federation.authorise().model_digest, (16,), 8, 1, "public"),
+        Plan(),  # type: ignore[arg-type]
     )
     with pytest.raises(ModelError, match="public") as caught:
         world.submit(protocol="aby3")
