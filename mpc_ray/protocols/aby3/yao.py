@@ -114,7 +114,8 @@ class _Third:
         garbler = Garbler(Hash(key.numpy().tobytes()), offset)
         out = self.circuit.run(garbler, zero, garbler.known(self.known(self.part)))
         self.place.send(self.k, key, "key")
-        self.place.send(self.k, _tensor(np.stack(garbler.tables)), "tables")
+        if garbler.tables:
+            self.place.send(self.k, _tensor(np.stack(garbler.tables)), "tables")
         return garbler, out
 
     def evaluate(self, labels: Arrival, key: Arrival, tables: Arrival) -> tuple[Evaluator, Labels]:
@@ -190,9 +191,9 @@ class _Third:
 
     def _expected(self) -> tuple[Arrival, Arrival, Arrival]:
         """The evaluator's: labels, key, tables."""
-        place, k, some = self.place, self.k, int(self.count > 0)
+        place, k = self.place, self.k
         labels = place.expect(k + 1, 2 * self.circuit.wires * self.count)
-        return labels, place.expect(k + 2, 2 * some), place.expect(k + 2, 4 * self.circuit.ands * self.count)
+        return labels, place.expect(k + 2, 2), place.expect(k + 2, 4 * self.circuit.ands * self.count)
 
 
 def _tensor(labels: np.ndarray) -> torch.Tensor:
@@ -209,7 +210,10 @@ def _thirds(place: Place, count: int, circuit: Circuit, sent: Known, known: Know
         raise ConfigError(
             f"{place.label}: Yao's sharing cannot be proved", remedy="compare bits in Boolean sharing"
         )
-    return [_Third(place, k, slice_of(count, k), circuit, sent, known) for k in range(3)]
+    parts = [slice_of(count, k) for k in range(3)]
+    return [
+        _Third(place, k, part, circuit, sent, known) for k, part in enumerate(parts) if part.stop > part.start
+    ]
 
 
 # -- conversions ---------------------------------------------------------------------------------------
@@ -237,9 +241,9 @@ def _plane_inputs(x: Bits) -> tuple[Known, Known]:
 
 def _bits(place: Place, count: int, circuit: Circuit, inputs: tuple[Known, Known]) -> Protocol[Bits]:
     found = yield from together([third.to_bits() for third in _thirds(place, count, circuit, *inputs)])
-    return Bits(
-        torch.cat([own for own, _ in found], -1), torch.cat([following for _, following in found], -1)
-    )
+    nothing = torch.zeros((circuit.outputs, 0), dtype=torch.int64)
+    own, following = (torch.cat([nothing, *(each[side] for each in found)], -1) for side in (0, 1))
+    return Bits(own, following)
 
 
 def bits_of(place: Place, x: Shared, n: int) -> Protocol[Bits]:
@@ -255,8 +259,8 @@ SIGN = Circuit(gates.sign, RING_BITS, RING_BITS - 1, 1)
 
 
 def less_than_zero(place: Place, x: Shared) -> Protocol[Bits]:
-    """As ``compare.less_than_zero``: one plane (1, words) of flat x. 2 rounds, not 8; 3,040 bytes and 2 bits an element,
-    all parties together, and 16 a third.
+    """As ``compare.less_than_zero``: one plane (1, words) of flat x. 2 rounds, not 8; 3,040 bytes and 2 bits an
+    element, all parties together, and 16 a third.
     """
     own, following, _ = flat(x)
     return (yield from _bits(place, len(own), SIGN, _number_inputs(own, following, RING_BITS)))
@@ -269,7 +273,10 @@ def negative(place: Place, x: Shared) -> Protocol[Shared]:
     own, following, count = flat(x)
     inputs = _number_inputs(own, following, RING_BITS)
     found = yield from together([third.to_numbers() for third in _thirds(place, len(own), SIGN, *inputs)])
-    pieces = [torch.cat([each[side] for each in found])[:count].reshape(x.shape) for side in (0, 1)]
+    nothing = torch.zeros(0, dtype=torch.int64)
+    pieces = [
+        torch.cat([nothing, *(each[side] for each in found)])[:count].reshape(x.shape) for side in (0, 1)
+    ]
     return Shared(pieces[0], pieces[1], 0)
 
 

@@ -68,7 +68,7 @@ def test_no_tweak_is_used_twice() -> None:
     assert len(set(taken.tolist())) == len(taken) == 49
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(seed=seeds)
 def test_the_sign_of_every_number(seed: int) -> None:
     x = numbers(seed, 2, 150)
