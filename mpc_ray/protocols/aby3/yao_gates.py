@@ -39,7 +39,8 @@ class Hash:
         inner = self._permute(labels)
         tweaked = inner.copy()
         tweaked[..., 0] ^= tweaks
-        return self._permute(tweaked) ^ inner
+        out: Labels = self._permute(tweaked) ^ inner
+        return out
 
     def _permute(self, blocks: Labels) -> Labels:
         source = np.ascontiguousarray(blocks)
@@ -51,12 +52,14 @@ class Hash:
 
 def colours(labels: Labels) -> np.ndarray:
     """Lowest bits: uint64 (…) of 0 and 1."""
-    return labels[..., 0] & np.uint64(1)
+    out: np.ndarray = labels[..., 0] & np.uint64(1)
+    return out
 
 
 def where(bits: np.ndarray, labels: Labels) -> Labels:
     """``labels`` where ``bits`` (uint64 of 0 and 1) are 1, else zeros; no branch on a bit."""
-    return (np.uint64(0) - bits)[..., None] & labels
+    out: Labels = (np.uint64(0) - bits)[..., None] & labels
+    return out
 
 
 class Gates(Interface):
@@ -97,7 +100,8 @@ class Garbler:
         return where(bits, self.offset)
 
     def not_(self, a: Labels) -> Labels:
-        return a ^ self.offset
+        out: Labels = a ^ self.offset
+        return out
 
     def and_(self, a: Labels, b: Labels) -> Labels:
         """The label of 0 of a & b; its table, (2, count, 2), is added to ``tables``."""
@@ -108,7 +112,8 @@ class Garbler:
         generator = h0 ^ h1 ^ where(colour_b, self.offset)
         evaluator = e0 ^ e1 ^ a
         self.tables.append(np.stack([generator, evaluator]))
-        return h0 ^ where(colour_a, generator) ^ e0 ^ where(colour_b, evaluator ^ a)
+        out: Labels = h0 ^ where(colour_a, generator) ^ e0 ^ where(colour_b, evaluator ^ a)
+        return out
 
 
 class Evaluator:
@@ -126,7 +131,8 @@ class Evaluator:
         """The active label of a & b."""
         generator, evaluator = next(self._tables)
         h, e = self.hashed(np.stack([a, b]), self.tweaks.take(2, len(a)))
-        return h ^ where(colours(a), generator) ^ e ^ where(colours(b), evaluator ^ a)
+        out: Labels = h ^ where(colours(a), generator) ^ e ^ where(colours(b), evaluator ^ a)
+        return out
 
 
 # -- circuits ------------------------------------------------------------------------------------------
