@@ -45,8 +45,7 @@ class Cost:
         return self.rounds * link.rtt_s / 2 + wire + self.least_s + self.seconds * count
 
 
-# Bytes and rounds are exact but for padding to words. Seconds: benchmarks/yao.py on two shared cores; only their
-# order matters, since what decides is the link.
+# Bytes and rounds are exact but for padding to words. Seconds are a party's processor time, for a core of its own.
 COSTS: dict[Way, Cost] = {
     "boolean": Cost(10, 8 + 241 / 8, 0.4e-6, 3e-3),
     "yao": Cost(2, 3064 / 3, 8e-6, 6e-3),

@@ -159,7 +159,8 @@ def add(gates: Gates, u: Labels, v: Labels) -> Labels:
 
 def sign(gates: Gates, u: Labels, v: Labels) -> Labels:
     """The top bit of u + v mod 2^n, (1, count, 2): n - 1 ANDs."""
-    return (u[-1] ^ v[-1] ^ carry(gates, u[:-1], v[:-1]))[None]
+    top: Labels = u[-1] ^ v[-1] ^ carry(gates, u[:-1], v[:-1])
+    return top[None]
 
 
 def greater(gates: Gates, x: Labels, y: Labels) -> Labels:
