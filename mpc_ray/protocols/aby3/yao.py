@@ -89,7 +89,7 @@ class _Third:
 
     @property
     def count(self) -> int:
-        return self.part.stop - self.part.start
+        return int(self.part.stop - self.part.start)
 
     def drawn(self, seed: int, purpose: str, *shape: int) -> torch.Tensor:
         return self.place.words(seed, purpose, shape, 1 + self.k)[0]
