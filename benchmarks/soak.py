@@ -22,6 +22,7 @@ import os
 import random
 import signal
 import ssl
+import statistics
 import sys
 import tempfile
 import time
@@ -41,12 +42,21 @@ UNDER_WAY = 256  # of requests; a gateway that stands still must not take the cl
 
 
 def memory(process):
-    """Unique set size in MiB of a process and its children."""
-    total = 0
+    """Unique set size in MiB of a process and its children, by what they are."""
+    sizes = collections.Counter()
     for one in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.Error):
-            total += one.memory_full_info().uss
-    return total / (1 << 20)
+            sizes[kind_of(one.cmdline())] += one.memory_full_info().uss / (1 << 20)
+    return sizes
+
+
+def kind_of(words):
+    """A word for a process: gcs_server, raylet, the class of a Ray actor, the last part of a program's name."""
+    first = words[0] if words else "ended"
+    if first.startswith("ray::"):
+        return first[5:].partition(".")[0]
+    scripts = [Path(word).name for word in words[1:] if word.endswith(".py")]
+    return scripts[0] if scripts else Path(first).name
 
 
 def slope(samples):
@@ -114,7 +124,7 @@ class Mix:
 
 
 async def load(url, context, bearer, key, arguments, process, show):
-    """Samples (seconds, MiB), what was answered, and ms of the honest requests after the warm-up."""
+    """Samples (seconds, MiB, the same by kind of process), what was answered, ms of the honest ones."""
     headers = {"authorization": f"Bearer {bearer}", "content-type": "application/json"}
     samples, end = [], 60 * arguments.minutes
     # As many connections as requests: a slow gateway is to be seen as slow, not as a queue for the client's pool.
@@ -128,8 +138,9 @@ async def load(url, context, bearer, key, arguments, process, show):
 
         async def sample():
             while True:
-                size = await asyncio.to_thread(memory, process)
-                samples.append((loop.time() - begin, size))
+                sizes = await asyncio.to_thread(memory, process)
+                samples.append((loop.time() - begin, sizes.total(), sizes))
+                size = sizes.total()
                 show(
                     f"\r{samples[-1][0] / 60:6.1f} of {arguments.minutes:g} minutes  {size:8.1f} MiB  "
                     f"{sum(mix.seen.values()):>8,} answers "
@@ -174,6 +185,18 @@ def failures(seen):
     return {name: count for name, count in sorted(seen.items()) if wrong(name)}
 
 
+def by_process(samples):
+    """For each kind of process the medians of the first and the last tenth of the samples, the largest kinds first."""
+    part = max(1, len(samples) // 10)
+
+    def middle(kind, some):
+        return round(statistics.median(sizes[kind] for _, _, sizes in some), 1)
+
+    kinds = {kind for _, _, sizes in samples for kind in sizes}
+    found = {kind: (middle(kind, samples[:part]), middle(kind, samples[-part:])) for kind in kinds}
+    return dict(sorted(found.items(), key=lambda one: -one[1][1]))
+
+
 def quantile(taken, part):
     """Of sorted values, to two places."""
     return round(taken[min(len(taken) - 1, int(part * len(taken)))], 2) if taken else None
@@ -212,7 +235,7 @@ def main():
             samples, seen, taken = asyncio.run(load(url, context, bearer, key, arguments, process, show))
             seconds = time.monotonic() - begun
     kept = [sample for sample in samples if sample[0] >= 12 * arguments.minutes]
-    rise, error = slope(kept)
+    rise, error = slope([(seconds, size) for seconds, size, _ in kept])
     span = (kept[-1][0] - kept[0][0]) / 60 if len(kept) > 1 else 0.0
     growth, unsure = rise * span, 2 * error * span
     wrong = failures(seen)
@@ -225,6 +248,7 @@ def main():
         "first_mib": round(kept[0][1], 1) if kept else None,
         "last_mib": round(kept[-1][1], 1) if kept else None,
         "curve_mib": [round(samples[len(samples) * part // 12][1], 1) for part in range(12)],
+        "by_process_mib": by_process(kept),
         "slope_mib_per_hour": round(60 * rise, 2),
         "growth_mib": round(growth, 2),
         "flat": flat,
@@ -245,6 +269,8 @@ def main():
             f"memory {result['first_mib']} -> {result['last_mib']} MiB, "
             f"{result['slope_mib_per_hour']:+} MiB an hour: {'flat' if flat else 'NOT FLAT'}"
         )
+        for kind, (first, last) in result["by_process_mib"].items():
+            print(f"  {kind:28} {first:8,.1f} -> {last:8,.1f} MiB")
         print(json.dumps(result["machine"]))
     sys.exit(0 if flat and not wrong else 1)
 

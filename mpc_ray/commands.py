@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from mpc_ray import errors
 from mpc_ray.channel import Channel, Link, Message
+from mpc_ray.channel.wrappers import Delayed, Reckoned
 from mpc_ray.errors import ChannelError, CheatingDetected, ConfigError, MpcError, PeerLost, Unavailable
 from mpc_ray.party_settings import PartySettings
 
@@ -135,6 +136,9 @@ class Party:
 
     def __init__(self, settings: PartySettings, channel: Channel) -> None:
         self.settings = settings
+        if settings.emulate:
+            slow = Reckoned if settings.emulate == "processor" else Delayed
+            channel = slow(channel, settings.rtt_ms / 2e3, settings.mbit * 1e6 or None)
         self.channel = channel
         self.failed: BaseException | None = None
         make = executor_of(settings)
@@ -146,6 +150,12 @@ class Party:
             **settings.device_options,
         )
         self._executor.allow_trace = settings.shadow
+        if settings.variant != "bytes":
+            if not hasattr(self._executor, "use"):
+                raise ConfigError(
+                    f"{settings.executor} has no variant {settings.variant!r}", remedy="use variant bytes"
+                )
+            self._executor.use(settings.variant)
 
     def serve(self, link: Link) -> None:
         """Answer commands until the client leaves or says ``shutdown``."""
@@ -186,6 +196,7 @@ class Party:
                 case "forget":
                     return self._executor.forget(message)
                 case "run":
+                    self._relink(message.header.get("link"))
                     return self._in_step(self._executor.run, message)
             raise ConfigError(f"unknown command {str(command)[:32]!r}", remedy="use one version everywhere")
         except Exception as error:  # noqa: BLE001 - whatever fails becomes an answer
@@ -194,6 +205,12 @@ class Party:
                 log.error("party %d: %s in %s\n%s", self.settings.me, type(error).__name__, command, trace)
             return Message(failure(error, debug=self.settings.debug))
 
+    def _relink(self, link: Any) -> None:
+        """Another emulated link, [rtt_ms, mbit], from this job on; of parties that emulate none it is no setting."""
+        if isinstance(link, list) and isinstance(self.channel, Delayed | Reckoned):
+            rtt_ms, mbit = (float(number) for number in link)
+            self.channel.change(rtt_ms / 2e3, mbit * 1e6 or None)
+
     def _in_step(self, work: Callable[[Message], Message], message: Message) -> Message:
         """What all three do together: a party that fails ends its channel, so that its peers stop at once."""
         try:
@@ -201,6 +218,8 @@ class Party:
         except BaseException as error:
             self.fail(error)
             raise
+        if isinstance(self.channel, Reckoned):
+            answer.header["seconds"] = self.channel.seconds
         answer.header["worn"] = self.channel.worn()
         return answer
 

@@ -32,6 +32,8 @@ from pydantic import (
     model_validator,
 )
 
+from mpc_ray.cost.links import link_of
+from mpc_ray.cost.tables import VARIANTS, choose
 from mpc_ray.errors import ConfigError
 
 PREFIX = "MPC_"
@@ -41,6 +43,7 @@ TEST_PREFIX = "MPC_TEST_"  # switches of the test suite, no settings
 OTHERS = (TEST_PREFIX, "MPC_GATEWAY_", "MPC_CLIENT_", "MPC_PROXY_", "MPC_PLANNER_")
 
 Protocol = Literal["semi_honest_3pc", "aby3", "malicious_3pc"]
+Variant = Literal["bytes", "rounds", "auto"]
 EXPERIMENTAL = {
     "malicious_3pc": "malicious_3pc is experimental: nobody outside the project has reviewed the proof of its security"
 }
@@ -66,7 +69,16 @@ UNBUILT: Mapping[str, str] = {
 ALIASES: Mapping[str, str] = {"gpu_enabled": "device", "tls_enabled": "tls"}
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 # What the three parties must agree on: it changes the messages of the protocol, or who may read them.
-AGREED = ("protocol", "security_level", "quantum_planning", "tls", "buckets", "range_check", "shadow")
+AGREED = (
+    "protocol",
+    "variant",
+    "security_level",
+    "quantum_planning",
+    "tls",
+    "buckets",
+    "range_check",
+    "shadow",
+)
 
 
 class Config(BaseModel):
@@ -75,6 +87,16 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     protocol: Protocol = Field("semi_honest_3pc", description="how the parties compute on shares")
+    variant: Variant = Field("bytes", description="fewest bytes, fewest rounds, or auto: by rtt_ms and mbit")
+    rtt_ms: float = Field(
+        0.0, ge=0, lt=60_000, description="round trip between the parties, for variant auto"
+    )
+    mbit: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="bandwidth between the parties, Mbit/s, for variant auto; none: no limit",
+    )
     security_level: Literal[128] = Field(128, description="bits of computational security")
     launcher: Launcher = Field("ray", description="where the three parties run")
     device: Device = Field("cpu", description="what a party computes on")
@@ -131,7 +153,15 @@ class Config(BaseModel):
             raise ValueError("a detached session can be found again by its name only; give a name")
         if self.detached and self.launcher != "ray":
             raise ValueError("detached needs launcher ray")
+        if self.variant == "rounds" and self.protocol not in VARIANTS:
+            raise ValueError(f"{self.protocol} has one variant; leave variant at bytes, or take auto")
         return self
+
+    def chosen(self) -> Config:
+        """The same with ``auto`` decided: by the cost model for links of ``rtt_ms`` and ``mbit``."""
+        if self.variant != "auto":
+            return self
+        return self.model_copy(update={"variant": choose(self.protocol, link_of(self.rtt_ms, self.mbit))})
 
     @property
     def stream_cipher(self) -> str:

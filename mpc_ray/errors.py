@@ -6,6 +6,8 @@ share, a text or a weight: Ray keeps exception texts in task events and spans.
 
 from __future__ import annotations
 
+import errno
+
 
 class MpcError(Exception):
     """Base of all errors raised on purpose. ``str(e)`` is one line: cause, then remedy.
@@ -29,6 +31,20 @@ class ConfigError(MpcError):
     """A setting that is unknown, malformed or contradicts another."""
 
     exit_code = 2
+
+
+class NotNow(ConfigError):
+    """A setting that may well be right, but cannot be had now: a port or a folder that another process still has, an
+    address that is not up yet, a full disk. Who supervises a service starts it again (75 is EX_TEMPFAIL of sysexits.h).
+    """
+
+    exit_code = 75
+
+
+def cannot_listen(cause: str, error: OSError, *, remedy: str) -> ConfigError:
+    """What to raise where a port cannot be listened on: NotNow where that may pass."""
+    passes = error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+    return (NotNow if passes else ConfigError)(cause, remedy=remedy)
 
 
 class InputError(MpcError):

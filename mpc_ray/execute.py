@@ -38,6 +38,7 @@ from mpc_ray.protocols.blocks import Blocks
 from mpc_ray.protocols.malicious.copies import Copies, compare_copies, refuse_unchecked
 from mpc_ray.protocols.runtime import Protocol, Runtime
 from mpc_ray.protocols.semi_honest.blocks import ModelShares, SemiHonestBlocks
+from mpc_ray.protocols.semi_honest.fewest_rounds import FewestRoundsBlocks, Rows
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
 from mpc_ray.sharing.deal import receive_one_by_one
 from mpc_ray.sharing.replicated import Shared, Summand, summand
@@ -82,6 +83,7 @@ class Body:
 
     ``digest``: of public numbers that every party derives by itself from the plan; compared when a model is loaded.
     ``prepare_public``: of weights that are public; None where all weights are secret.
+    ``run_few_rounds``: a job by the variant with the fewest rounds, where there is one.
     ``on_devices``: whether shares may lie on another device than the CPU.
     ``checked``: whether parties are held to the protocol (``mpc_ray.execute_malicious``): then copies of weights are
     compared at load and jobs of a failed session, second attempts and traces are refused.
@@ -95,6 +97,7 @@ class Body:
     ) = None
     on_devices: bool = False
     checked: bool = False
+    run_few_rounds: Callable[[Runtime, Any, Run], Protocol[Outcome]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +134,14 @@ class Executor:
         self.progress: Callable[[str, float], None] | None = None
         self.allow_trace = False
         self._models: dict[str, _Loaded] = {}
+        self._run_body = self._body.run
+
+    def use(self, variant: str) -> None:
+        """Compute jobs by the variant "bytes" or "rounds" from now on. Raises ConfigError where it is not there."""
+        run = {"bytes": self._body.run, "rounds": self._body.run_few_rounds}.get(variant)
+        if run is None:
+            raise ConfigError(f"this protocol has no variant {variant!r}", remedy="use variant bytes")
+        self._run_body = run
 
     def load(self, message: Message) -> Message:
         """Take a model's public record, and its shares or public weights; compare the record with the peers'. 1 round,
@@ -218,7 +229,11 @@ class Executor:
         started = time.perf_counter()
         inputs = {name: moved(shared, runtime.place) for name, shared in given.items()}
         runtime.begin(job, int(header.get("attempt", 0)))
+        if header.get("profile"):
+            runtime.profile()
         runtime.clock = 1  # the client's message was the first of the chain
+        if header.get("watch"):
+            runtime.watch()
         trace: list[tuple[str, Summand]] = []
 
         def tap(place: str, rows: Shared) -> None:
@@ -226,7 +241,7 @@ class Executor:
                 trace.append((place, summand(rows)))
 
         asked = Run(job, texts, bool(header.get("range_check", True)), inputs, program, self.progress, tap)
-        outcome = self._guarded(self._body.run(runtime, model.shares, asked))
+        outcome = self._guarded(self._run_body(runtime, model.shares, asked))
         labels = [[label, bits] for label, (bits, _) in outcome.checks.items()]
         tensors = self._tensors(several, texts, outcome)
         for i, (_, rows) in enumerate(trace):
@@ -239,6 +254,8 @@ class Executor:
             report["jobs"] = [{"texts": count, "checks": labels} for count in texts]
         else:
             report |= {"checks": labels, "trace": [[place, rows.scale] for place, rows in trace]}
+        if runtime.timeline is not None:
+            report["profile"] = runtime.timeline.close()
         report |= {
             "seconds": time.perf_counter() - started,
             **counts,
@@ -299,6 +316,21 @@ def _semi_honest(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Ou
     return Outcome(output, checks.finish())
 
 
+def _semi_honest_few_rounds(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcome]:
+    checks = RangeChecks(run.job, run.range_check, run.texts, runtime.place)
+    runtime.meanwhile = checks.settle
+    mask, pooling = run.inputs.get("mask"), run.inputs.get("pooling")
+    base = SemiHonestBlocks(runtime, shares, checks, mask, pooling, few_rounds=True)
+    blocks: Blocks[Any] = FewestRoundsBlocks(base)
+
+    def tap(place: str, rows: Rows) -> None:
+        rows.heard = lambda shared: run.tap(place, shared)
+
+    output = yield from bert.encode(blocks, run.program, run.inputs["x"], run.progress, tap)
+    assert isinstance(output, Summand)
+    return Outcome(output, checks.finish())
+
+
 def _exp_digest(plan: EncoderPlan) -> bytes:
     return exp_digest([n for p in plan.layers for n in (*p.buckets, *p.masked_buckets)], BUCKET_LOG)
 
@@ -327,7 +359,14 @@ def _make_ready(plan: EncoderPlan, place: torch.device) -> None:
     give_back()
 
 
-SEMI_HONEST = Body(_exp_digest, _prepare, _semi_honest, _prepare_public, on_devices=True)
+SEMI_HONEST = Body(
+    _exp_digest,
+    _prepare,
+    _semi_honest,
+    _prepare_public,
+    on_devices=True,
+    run_few_rounds=_semi_honest_few_rounds,
+)
 
 
 def _compare(runtime: Runtime, own: bytes) -> Protocol[None]:

@@ -268,10 +268,7 @@ def _connect(address: str | None, device: str, num_cpus: float) -> bool:
 
 def start_own(cpus: int) -> None:
     """Start a small closed Ray in this process: on this machine, with a token, quiet; gone when the process is."""
-    home = _home()
-    if "ray" not in sys.modules:  # Ray reads these when it is imported, never again
-        token = str(home / "token")
-        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token}
+    home = closed_home()
     import ray
 
     with _callers_sigterm():
@@ -283,6 +280,15 @@ def start_own(cpus: int) -> None:
             _temp_dir=str(home / "ray"),
             **_QUIET,
         )
+
+
+def closed_home() -> Path:
+    """A private folder for a Ray of this process, which asks for the token in it. Call it before Ray is imported."""
+    home = _home()
+    if "ray" not in sys.modules:  # Ray reads these when it is imported, never again
+        token = str(home / "token")
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token}
+    return home
 
 
 @contextlib.contextmanager

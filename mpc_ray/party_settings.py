@@ -24,6 +24,9 @@ class PartySettings:
     hex): every pair compares them in HELLO. ``host`` empty means this node's own address. ``step_timeout_s``
     bounds each wait for a peer and must exceed the longest computation between two rounds. ``executor`` is
     ``module:attribute``; empty means the protocol's own. ``shadow`` lets the client ask for every layer's rows.
+    ``variant``: of the protocol; part of what HELLO compares. ``emulate``, for benchmarks: this party's links are as
+    slow as ``rtt_ms`` and ``mbit`` (0: no limit) say, and as its client's jobs say after that: "clock" waits,
+    "processor" reckons (``channel.wrappers``).
     """
 
     me: int
@@ -42,6 +45,10 @@ class PartySettings:
     detached: bool = False
     shadow: bool = False
     debug: bool = False
+    variant: str = "bytes"
+    emulate: str = ""
+    rtt_ms: float = 0.0
+    mbit: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,7 +66,7 @@ class PartySettings:
     @property
     def hello(self) -> Hello:
         """What this party states to its peers and its client."""
-        return hello_of(self.session, self.digest, self.shadow, self.prf)
+        return hello_of(self.session, self.digest, self.shadow, self.prf, self.variant)
 
     @property
     def device_options(self) -> dict[str, Any]:
@@ -77,16 +84,22 @@ class PartySettings:
         return digest(self.hello.session, self.hello.digests.pack())
 
 
-def hello_of(session: str, configuration: str, shadow: bool, prf: str = "aes128ctr") -> Hello:
+def hello_of(
+    session: str, configuration: str, shadow: bool, prf: str = "aes128ctr", variant: str = "bytes"
+) -> Hello:
     """HELLO of a triple (both in hex): this release, its PRF, the session's configuration, and whether layers may be
-    traced, which each party states from its own setting.
+    traced and by which variant of the protocol is computed, which each party states from its own setting.
     """
     return Hello(
         bytes.fromhex(session),
         Digests(
             version=digest(mpc_ray.__version__.encode()),
             prf=digest(prf.encode()),
-            configuration=digest(bytes.fromhex(configuration), b"shadow" if shadow else b""),
+            configuration=digest(
+                bytes.fromhex(configuration),
+                b"shadow" if shadow else b"",
+                *([f"variant {variant}".encode()] if variant != "bytes" else []),
+            ),
         ),
     )
 

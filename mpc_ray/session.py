@@ -47,7 +47,8 @@ class Session:
     ``num_gpus``, ``tls``, ``threads``, ``timeout_s``, ``ray_address``, ``name``, ``detached`` and the rest.
     ``progress(what, part)`` is called as work goes on. ``retry`` runs a job once more, on new parties with
     fresh randomness, when one was lost or timed out; a job whose check failed is never run again.
-    ``job_timeout_s`` bounds one request to the parties.
+    ``job_timeout_s`` bounds one request to the parties. ``emulate``, for benchmarks: the links between the parties
+    are as slow as ``rtt_ms`` and ``mbit`` of the settings say; "clock" or "processor", see ``PartySettings``.
 
     Raises DeviceError or PlacementError within seconds when what was asked for is not there.
     """
@@ -61,9 +62,10 @@ class Session:
         job_timeout_s: float = JOB_TIMEOUT_S,
         debug: bool = False,
         executor: str = "",
+        emulate: str = "",
         **settings: Any,
     ) -> None:
-        self.config = _config(config, settings)
+        self.config = _config(config, settings).chosen()
         warn_if_experimental(self.config.protocol)
         self.retry = (
             retry and self.config.protocol != "malicious_3pc"
@@ -83,6 +85,10 @@ class Session:
             detached=self.config.detached,
             shadow=self.config.shadow,
             debug=debug,
+            variant=self.config.variant,
+            emulate=emulate,
+            rtt_ms=self.config.rtt_ms,
+            mbit=self.config.mbit or 0.0,
         )
         self._lock = threading.RLock()
         self._loaded: dict[str, Callable[[], Three]] = {}

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 STARTS_RAY = frozenset(
     f"tests/{name}.py"
     for name in (
-        "cli/test_demo", "cli/test_main", "clusters/test_up_aws", "clusters/test_up_local", "dispatch/test_router",
-        "endpoint/test_ray", "planner/tune/test_tune", "serve/test_onecluster", "serve/test_serve", "session/test_ray",
-        "test_examples", "test_readme",
+        "cli/test_main_ray", "clusters/test_up_aws", "clusters/test_up_local", "dispatch/test_emulated",
+        "dispatch/test_router", "endpoint/test_ray", "planner/tune/test_tune", "serve/test_onecluster",
+        "serve/test_serve", "session/test_ray",
     )
 )  # fmt: skip
 

@@ -159,6 +159,9 @@ def test_digest_covers_exactly_what_parties_must_agree_on() -> None:
         "device": "cuda",
         "prf": "chacha20",  # a digest of HELLO of its own
         "shadow": True,
+        "variant": "rounds",
+        "rtt_ms": 20.0,
+        "mbit": 100.0,
         "timeout_s": 1.0,
         "threads": 2,
         "ray_address": "10.0.0.1:6379",
@@ -172,4 +175,4 @@ def test_digest_covers_exactly_what_parties_must_agree_on() -> None:
 
 def test_digest_is_32_bytes_and_the_same_in_every_process() -> None:
     digest = Config().digest()
-    assert digest.hex() == "3ac077c7cc79618c5b08953d8112b740295e8a248ace222b217ab51010c6df3a"
+    assert digest.hex() == "ca8f650ac55161e28f9df9cc4ddb51576c0c0e365f100f5ac5cea866d633c1b5"

@@ -24,6 +24,7 @@ MAY_IMPORT_RAY = (
     "mpc_ray.serve",
     "mpc_ray.endpoint",
     "mpc_ray.dispatch.actor",
+    "mpc_ray.dispatch.emulated",
     "mpc_ray.dispatch.router",
     "mpc_ray.ops.ray_schema",
     "mpc_ray.tune",

@@ -21,6 +21,7 @@ import numpy as np
 from mpc_ray.bench.dump import write_dump
 from mpc_ray.bench.machine import machine
 from mpc_ray.bench.shapes import Shape
+from mpc_ray.bench.trace import chrome_trace, lane_seconds, write_trace
 from mpc_ray.bench.workload import Progress, Workload, workload
 from mpc_ray.channel import Message
 from mpc_ray.config import Config
@@ -31,6 +32,8 @@ from mpc_ray.models.weights import Array
 from mpc_ray.report import JobReport, Report, job_report
 from mpc_ray.session import Session
 
+_SETUP = ("protocol", "variant", "rtt_ms", "mbit", "device", "launcher", "tls", "range_check", "threads")
+
 
 @dataclass
 class Passes:
@@ -39,6 +42,7 @@ class Passes:
     reports: list[JobReport] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     share: list[float] = field(default_factory=list)
+    steps: list[list[Any]] = field(default_factory=list)
     unattributed: int = 0
     output: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -63,6 +67,7 @@ class Passes:
         headers: list[dict[str, Any]] = [answer.header for answer in answers]
         self.unattributed += sum(int(header["unattributed"]) for header in headers)
         self.reports.append(job_report(answers, batch, length))
+        self.steps.append([header.get("steps") for header in headers])
         first, last = self.reports[0], self.reports[-1]
         if (first.bytes_sent, first.rounds) != (last.bytes_sent, last.rounds):
             raise MpcError(
@@ -92,13 +97,18 @@ class Passes:
 
 
 class EncoderJob:
-    """An encoder that the parties of ``session`` hold, and one batch to run through it."""
+    """An encoder that the parties of ``session`` hold, and one batch to run through it.
+
+    ``more``: for the header of every run, such as ``watch`` or an emulated ``link``.
+    """
 
     def __init__(self, session: Session, work: Workload) -> None:
         self.work = work
+        self.more: dict[str, Any] = {}
         self.name = f"bench-{work.shape.name}-{work.weights}"
         self._session = session
         self._sharing = 0.0
+        self._profile = False
         session.share(self.name, lambda: query.load_messages(work.export, self.name, secrets.token_bytes(16)))
 
     def passes(self, runs: int, progress: Progress) -> Passes:
@@ -112,6 +122,16 @@ class EncoderJob:
             passes.add(answers, batch, seq, time.perf_counter() - started, self._sharing)
         return passes
 
+    def profile(self, progress: Progress) -> list[dict[str, Any]]:
+        """One pass more, in which each party notes when it did what (``protocols.timeline``); in the parties' order."""
+        progress("one pass more, for the profile", 0.0)
+        self._profile = True
+        try:
+            answers: list[Any] = self._session.run(self._messages)
+        finally:
+            self._profile = False
+        return [answer.header["profile"] for answer in answers]
+
     def _messages(self, job: bytes, attempt: int) -> list[Message]:
         started = time.perf_counter()
         check = self._session.config.range_check
@@ -119,7 +139,8 @@ class EncoderJob:
         self._sharing = time.perf_counter() - started
         # Without embeddings x enters the first layer as it is.
         normalised = self.work.norm is None
-        return [Message({**m.header, "normalised": normalised}, m.tensors) for m in messages]
+        asked = {"normalised": normalised, **self.more} | ({"profile": True} if self._profile else {})
+        return [Message({**m.header, **asked}, m.tensors) for m in messages]
 
 
 def measure(
@@ -132,31 +153,37 @@ def measure(
     weights: str | None = None,
     visibility: Visibility = "secret",
     dump: Path | None = None,
+    profile: Path | None = None,
     progress: Progress = lambda what, part: None,
     debug: bool = False,
 ) -> dict[str, Any]:
     """Run ``shape`` once to warm up and ``runs`` times measured; the JSON object that docs/benchmarks.md describes.
 
-    ``visibility``: whether the parties see the weights. Bytes and rounds do not vary from run to run; memory is the
-    largest of each party's process so far, model and import included (under launcher ``threads`` that is one process,
-    and the client is in it).
+    ``visibility``: whether the parties see the weights. ``profile``: a file for the trace (``bench.trace``) of one pass
+    more, which no figure but ``profile_seconds`` counts. Links between the parties are made as slow as the settings'
+    ``rtt_ms`` and ``mbit`` say. Bytes and rounds do not vary from run to run; memory is the largest of each party's
+    process so far, model and import included (under launcher ``threads`` that is one process, and the client is in it).
 
     Raises InputError for sizes it cannot take, RangeExceeded if the input leaves a window, and what Session raises.
     """
     check_setup(config, runs)
     config.check_weights(visibility)
     load = machine()["load"]
-    with Session(config=config, progress=progress, debug=debug) as session:  # first: it may refuse the device
+    emulate = "clock" if config.rtt_ms or config.mbit else ""
+    config = config.chosen()
+    # The session first: it may refuse the device.
+    with Session(config=config, progress=progress, debug=debug, emulate=emulate) as session:
         work = workload(shape, seq, batch, weights, progress, visibility)
         progress("sharing the model", 0.0)
         job = EncoderJob(session, work)
         passes = job.passes(runs, progress)
+        profiles = job.profile(progress) if profile is not None else []
         peak = [int(stats["peak_rss_bytes"]) for stats in session.stats()]
         trust = session.trust
     if dump is not None:
         write_dump(dump, work, passes.output)
     fastest = Report((passes.fastest,))
-    return {
+    found = {
         "shape": shape.name,
         "layers": shape.layers,
         "hidden": shape.hidden,
@@ -176,6 +203,11 @@ def measure(
         "trust": trust,
         "machine": {**machine(config.device), "load": load},
     }
+    if profile is not None:
+        found["profile_seconds"] = lane_seconds(profiles)
+        facts = ("shape", "seq", "batch", *_SETUP, "weights", "public_weights", "profile_seconds", "machine")
+        write_trace(profile, chrome_trace(profiles, {name: found[name] for name in facts}))
+    return found
 
 
 def check_setup(config: Config, runs: int) -> None:
@@ -186,5 +218,4 @@ def check_setup(config: Config, runs: int) -> None:
 
 def setup_json(config: Config) -> dict[str, Any]:
     """How the parties run."""
-    names = ("protocol", "device", "launcher", "tls", "range_check", "threads")
-    return {name: getattr(config, name) for name in names}
+    return {name: getattr(config, name) for name in _SETUP}

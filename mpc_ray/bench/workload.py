@@ -62,14 +62,17 @@ def workload(
     """
     if seq < 1 or batch < 1:
         raise InputError(f"{batch} sequences of {seq} tokens", remedy="both must be at least 1")
+    make = random_workload if weights_of(shape, weights) == "random" else real_workload
+    return make(shape, seq, batch, progress, visibility)
+
+
+def weights_of(shape: Shape, weights: str | None) -> str:
+    """ "real" or "random"; None chooses. Raises InputError."""
     if weights is None:
-        weights = "real" if shape.name == "minilm" and importlib.util.find_spec(DEMO_PACKAGE) else "random"
-    match weights:
-        case "random":
-            return random_workload(shape, seq, batch, progress, visibility)
-        case "real":
-            return real_workload(shape, seq, batch, progress, visibility)
-    raise InputError(f"unknown weights {weights!r}", remedy="real or random")
+        return "real" if shape.name == "minilm" and importlib.util.find_spec(DEMO_PACKAGE) else "random"
+    if weights not in ("real", "random"):
+        raise InputError(f"unknown weights {weights!r}", remedy="real or random")
+    return weights
 
 
 def random_workload(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from mpc_ray.channel import frame
-from mpc_ray.channel.interface import Outlet, Stream
+from mpc_ray.channel.interface import Outlet, Stream, Writer
 from mpc_ray.channel.meter import Meter
 from mpc_ray.errors import BadFrame, ChannelError, CheatingDetected, MpcError, PeerLost
 
@@ -32,7 +32,7 @@ CHEATED = 16
 _GRACE = 0.25  # seconds a failed sender waits for the receiving thread, which may learn the true cause
 _DRAIN = 1 << 16
 
-MakeOutlet = Callable[[int, Stream, Callable[[BaseException], object]], Outlet]
+MakeOutlet = Callable[[int, Writer, Callable[[BaseException], object]], Outlet]
 
 
 class FramedChannel:
@@ -68,7 +68,8 @@ class FramedChannel:
         self._closed = False
         self._accused: int | None = None  # whose frame could not be right
         self._outlets = {
-            peer: make_outlet(peer, stream, partial(self._unsent, peer)) for peer, stream in outgoing.items()
+            peer: make_outlet(peer, _Watched(peer, stream, self.meter), partial(self._unsent, peer))
+            for peer, stream in outgoing.items()
         }
 
     def begin(self, job: bytes, attempt: int) -> None:
@@ -244,6 +245,23 @@ class FramedChannel:
                 if error.peer == f"party {peer}":
                     return peer
         return self.me
+
+
+class _Watched:
+    """An outlet's stream: ``meter.written`` hears when it wrote."""
+
+    def __init__(self, peer: int, stream: Stream, meter: Meter) -> None:
+        self._peer, self._stream, self._meter = peer, stream, meter
+
+    def send(self, parts: Sequence[memoryview], end: float) -> None:
+        """As the stream."""
+        hear = self._meter.written
+        if hear is None:
+            self._stream.send(parts, end)
+            return
+        begin = time.perf_counter()
+        self._stream.send(parts, end)
+        hear(self._peer, begin, time.perf_counter())
 
 
 def channel_error(peer: str, error: BaseException, timeout: float) -> MpcError:

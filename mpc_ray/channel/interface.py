@@ -71,6 +71,13 @@ class Stream(Protocol):
         """Give the descriptor back. Only when no thread uses the stream any more."""
 
 
+class Writer(Protocol):
+    """What an outlet needs of a stream."""
+
+    def send(self, parts: Sequence[memoryview], end: float) -> None:
+        """As ``Stream.send``."""
+
+
 class Outlet(Protocol):
     """Where a channel puts the frames for one peer."""
 

@@ -17,7 +17,7 @@ from mpc_ray.channel.hello import Direction, Hello, Kind
 from mpc_ray.channel.interface import Address
 from mpc_ray.channel.link import DEFAULT_MAX_BYTES, Link
 from mpc_ray.channel.reception import Reception, meet, shutdown
-from mpc_ray.errors import ConfigError, PeerLost
+from mpc_ray.errors import ConfigError, NotNow, PeerLost, cannot_listen
 from mpc_ray.trust.certs import Identity
 
 
@@ -140,12 +140,13 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
+            raise NotNow(
                 f"port {port} on {host} is in use",
                 remedy="stop the program that holds it, or choose another port, or 0 for any",
             ) from None
         reason = error.strerror or type(error).__name__
-        raise ConfigError(
+        raise cannot_listen(
             f"cannot listen on {host}:{port}: {reason}",
+            error,
             remedy="choose an address of this machine and a port above 1023",
         ) from None

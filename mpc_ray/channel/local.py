@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from mpc_ray.channel.framed import SLOWEST, FramedChannel
-from mpc_ray.channel.interface import Stream, remaining
+from mpc_ray.channel.interface import Writer, remaining
 
 DEPTH = 64
 """Frames that may wait in one direction of one pair."""
@@ -75,7 +75,7 @@ class LocalStream:
 class DirectOutlet:
     """Writes every frame in the calling thread: enough where a write only appends to a queue."""
 
-    def __init__(self, stream: Stream, timeout: float) -> None:
+    def __init__(self, stream: Writer, timeout: float) -> None:
         self._stream = stream
         self._timeout = timeout
 
@@ -106,7 +106,7 @@ def local_channels(
     name = session or os.urandom(16)
     pipes = {(a, b): LocalStream() for a in range(3) for b in range(3) if a != b}
 
-    def outlet(peer: int, stream: Stream, failed: Callable[[BaseException], object]) -> DirectOutlet:
+    def outlet(peer: int, stream: Writer, failed: Callable[[BaseException], object]) -> DirectOutlet:
         return DirectOutlet(stream, timeout)
 
     def channel(me: int) -> FramedChannel:

@@ -8,6 +8,7 @@ nobody claimed shows up as ``unattributed``: 0 in a correct run.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TypedDict
 
 HEADERS = "frame headers"
@@ -42,6 +43,8 @@ class Meter:
     """Counts of one party. Each call costs well under a microsecond; calls may come from several threads."""
 
     def __init__(self) -> None:
+        self.written: Callable[[int, float, float], None] | None = None
+        """Hears of each frame written: peer, begin and end (``time.perf_counter``). Any thread may call it."""
         self._lock = threading.Lock()
         self.reset()
 

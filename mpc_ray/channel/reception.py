@@ -1,6 +1,7 @@
 """Where connections are received: TLS and HELLO in threads of their own, with a time-out and a limit.
 
-When too many handshakes are under way the oldest is dropped, so a silent stranger holds nothing up. Who passed TLS
+When too many handshakes are under way the oldest of the address that has most is dropped, so a silent stranger holds
+nothing up. Who passed TLS
 and HELLO waits in a room until somebody takes it: ``Listener`` for one session, a party endpoint for many. How a
 connection came here (accepted, or handed over by another process) does not matter.
 """
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mpc_ray.channel import hello as hello_wire
 from mpc_ray.channel.dial import dial
+from mpc_ray.channel.fair import address_of, oldest_of_most
 from mpc_ray.channel.framed import FramedChannel
 from mpc_ray.channel.hello import Answer, Direction, Greeting, Hello, Kind
 from mpc_ray.channel.interface import Address
@@ -67,7 +69,7 @@ class Reception:
         self._kinds = kinds
         self._server_context = server_context(identity)
         self.client_context = client_context(identity)
-        self._greeting: dict[socket.socket, None] = {}
+        self._greeting: dict[socket.socket, str] = {}
         self._room: list[Arrival] = []
         self._change = threading.Condition()
         self._closed = False
@@ -89,10 +91,10 @@ class Reception:
                 sock.close()
                 return
             while len(self._greeting) >= MAX_HANDSHAKES:
-                oldest = next(iter(self._greeting))
+                oldest = oldest_of_most(self._greeting)
                 del self._greeting[oldest]
                 shutdown(oldest)
-            self._greeting[sock] = None
+            self._greeting[sock] = address_of(who)
         threading.Thread(target=self._greet, args=(sock, who), name="handshake", daemon=True).start()
 
     def take(self, wanted: Callable[[Arrival], bool], end: float) -> Arrival | None:

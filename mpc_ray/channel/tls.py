@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from mpc_ray.channel.framed import SLOWEST, FramedChannel
-from mpc_ray.channel.interface import Stream, remaining
+from mpc_ray.channel.interface import Writer, remaining
 from mpc_ray.errors import CertificateError, ChannelError
 
 SMALL = 1 << 16
@@ -172,7 +172,7 @@ class ThreadedOutlet:
     """
 
     def __init__(
-        self, peer: int, stream: Stream, timeout: float, failed: Callable[[BaseException], object]
+        self, peer: int, stream: Writer, timeout: float, failed: Callable[[BaseException], object]
     ) -> None:
         self._stream = stream
         self._timeout = timeout
@@ -261,7 +261,7 @@ def tls_channel(
     for stream in outgoing.values():
         stream.watch(max(10.0, timeout))
 
-    def outlet(peer: int, stream: Stream, failed: Callable[[BaseException], object]) -> ThreadedOutlet:
+    def outlet(peer: int, stream: Writer, failed: Callable[[BaseException], object]) -> ThreadedOutlet:
         return ThreadedOutlet(peer, stream, timeout, failed)
 
     return FramedChannel(me, session, outgoing, incoming, outlet, timeout)

@@ -4,14 +4,18 @@ costs.
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from mpc_ray.channel.frame import HEADER_BYTES
 from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.meter import Meter
 from mpc_ray.errors import PeerLost
+
+_STAMP = struct.Struct("<d")
 
 
 class _Around:
@@ -69,11 +73,15 @@ class Delayed(_Around):
 
     def __init__(self, channel: Channel, latency_s: float, bits_per_s: float | None = None) -> None:
         super().__init__(channel)
-        self._latency = latency_s
-        self._rate = bits_per_s
         self._lines = {
             peer: _Line(channel, peer, latency_s, bits_per_s) for peer in range(3) if peer != channel.me
         }
+
+    def change(self, latency_s: float, bits_per_s: float | None) -> None:
+        """Another link from now on; frames on their way arrive first."""
+        self._drain()
+        for line in self._lines.values():
+            line.change(latency_s, bits_per_s)
 
     def begin(self, job: bytes, attempt: int) -> None:
         """Frames still on their way belong to the job before: wait for them."""
@@ -107,6 +115,65 @@ class Delayed(_Around):
             line.drain()
 
 
+class Reckoned(_Around):
+    """A link whose time is reckoned instead of waited for: nothing is held back, and every frame says when it arrives.
+
+    ``seconds``: since ``begin``, of a clock that only the processor's time of this process and the arrival of what is
+    received move on. So other programs on the machine do not count, and parties do not share its cores. All three
+    parties must have one; a frame carries 8 bytes more, which the meter counts. The process must be no other party's.
+    """
+
+    def __init__(self, channel: Channel, latency_s: float, bits_per_s: float | None = None) -> None:
+        super().__init__(channel)
+        self._latency, self._rate = latency_s, bits_per_s
+        self._now = self._last = self._busy = 0.0
+        self._free: dict[int, float] = {}
+        self._start()
+
+    def change(self, latency_s: float, bits_per_s: float | None) -> None:
+        """Another link from now on."""
+        self._latency, self._rate = latency_s, bits_per_s
+
+    def begin(self, job: bytes, attempt: int) -> None:
+        """A job's clock begins at 0."""
+        self._start()
+        self._channel.begin(job, attempt)
+
+    def send(self, peer: int, step: int, clock: int, parts: Sequence[memoryview]) -> None:
+        """The frame, and when it will be there."""
+        self._tick()
+        bits = 8 * (sum(map(len, parts)) + HEADER_BYTES)
+        free = max(self._now, self._free.get(peer, 0.0)) + (bits / self._rate if self._rate else 0.0)
+        self._free[peer] = free
+        self._last = max(self._last, free + self._latency)
+        stamp = memoryview(bytearray(_STAMP.pack(free + self._latency)))
+        self._channel.send(peer, step, clock, (*parts, stamp))
+
+    def receive(self, peer: int, step: int, into: Sequence[memoryview]) -> int:
+        """The frame; not before it is there."""
+        self._tick()
+        stamp = memoryview(bytearray(_STAMP.size))
+        theirs = self._channel.receive(peer, step, (*into, stamp))
+        self._now = max(self._now, float(_STAMP.unpack(stamp)[0]))
+        self._tick()
+        return theirs
+
+    @property
+    def seconds(self) -> float:
+        """Since the job began; what was sent has arrived."""
+        self._tick()
+        return max(self._now, self._last)
+
+    def _start(self) -> None:
+        self._now = self._last = 0.0
+        self._busy = time.process_time()
+        self._free = {}
+
+    def _tick(self) -> None:
+        busy = time.process_time()
+        self._now, self._busy = self._now + busy - self._busy, busy
+
+
 class _Line:
     """One direction of one pair: a thread that holds each frame back until its time."""
 
@@ -120,12 +187,17 @@ class _Line:
         self._change = threading.Condition()
         threading.Thread(target=self._run, name=f"line to party {peer}", daemon=True).start()
 
+    def change(self, latency_s: float, bits_per_s: float | None) -> None:
+        """Of frames that are put from now on."""
+        with self._change:
+            self._latency, self._rate = latency_s, bits_per_s
+
     def put(self, step: int, clock: int, parts: Sequence[memoryview]) -> None:
         """Time a frame: after the one before it has been serialised."""
         with self._change:
             if self._error is not None:
                 raise self._error
-            bits = 8 * (sum(map(len, parts)) + 60)
+            bits = 8 * (sum(map(len, parts)) + HEADER_BYTES)
             self._free = max(time.monotonic(), self._free) + (bits / self._rate if self._rate else 0.0)
             self._frames.append((self._free + self._latency, step, clock, parts))
             self._change.notify_all()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpc_ray.cli import options
+from mpc_ray.cli.bench_predict import predict
 from mpc_ray.cli.output import check_writable, opened
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command()(predict)
 
 ShapeName = Annotated[
     str,
@@ -37,6 +40,14 @@ Dump = Annotated[
     Path | None,
     typer.Option(
         "--dump", metavar="FILE.npz", help="write input, weights and output, to recompute the error"
+    ),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        metavar="FILE.json",
+        help="write when each party computed, dealt, sent and waited in one pass more, for ui.perfetto.dev",
     ),
 ]
 RangeCheck = Annotated[
@@ -65,6 +76,7 @@ def encoder(
     weights: Weights = None,
     public_weights: options.PublicWeights = False,
     dump: Dump = None,
+    profile: Profile = None,
     range_check: RangeCheck = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
@@ -72,6 +84,8 @@ def encoder(
     """One pass of an encoder, from shared embedded input to shares of the last hidden state."""
     if dump is not None:
         check_writable(dump, (".npz",))
+    if profile is not None:
+        check_writable(profile, (".json",))
     settings = flags.load(range_check=range_check)
     with opened(as_json) as out:
         from mpc_ray.bench.encoder import measure
@@ -90,6 +104,7 @@ def encoder(
                 visibility=options.visibility(public_weights),
                 config=settings,
                 dump=dump,
+                profile=profile,
                 progress=steps,
                 debug=debug,
             )
@@ -168,7 +183,18 @@ def _show_encoder(console: Console, r: dict[str, Any]) -> None:
         seconds = r["compute_seconds_by_function"].get(name)
         costs.add_row(name, mb(count), "" if seconds is None else f"{seconds:.2f}")
     console.print(costs)
+    if "profile_seconds" in r:
+        console.print(_lanes(r["profile_seconds"]))
     console.print(_where(r))
+
+
+def _lanes(seconds: list[dict[str, float]]) -> Table:
+    table = _table("one pass, by lane: seconds of each party")
+    for name in ("", "party 0", "party 1", "party 2"):
+        table.add_column(name, justify="right" if name else "left")
+    for lane in dict.fromkeys(lane for party in seconds for lane in party):
+        table.add_row(lane, *(f"{party[lane]:.3f}" if lane in party else "" for party in seconds))
+    return table
 
 
 def _show_ops(console: Console, found: list[dict[str, Any]], kernels: dict[str, float]) -> None:

@@ -39,12 +39,12 @@ def bars(title: str, description: str, rows: Sequence[Bar], width: int = 420) ->
         y = 4 + index * (BAR + GAP)
         length = max(1.0, (width - left - right) * row.value / most)
         body += [
-            _label(left, y, row.label),
+            row_label(left, y, row.label),
             f'<rect class="{row.kind}" x="{left}" y="{y}" width="{length:.1f}" height="{BAR}" rx="3">'
-            f"{_tip(f'{row.label}: {row.text}')}</rect>",
+            f"{hover(f'{row.label}: {row.text}')}</rect>",
             f'<text x="{left + length + 6:.1f}" y="{y + 15}">{escape(row.text)}</text>',
         ]
-    return _svg(title, description, width, 8 + len(rows) * (BAR + GAP), body)
+    return drawing(title, description, width, 8 + len(rows) * (BAR + GAP), body)
 
 
 def stacked(
@@ -62,18 +62,18 @@ def stacked(
     body = []
     for index, (label, parts) in enumerate(rows.items()):
         y, x = 4 + index * (BAR + GAP), float(left)
-        body.append(_label(left, y, label))
+        body.append(row_label(left, y, label))
         for name, kind in kinds.items():
             value = parts.get(name, 0.0)
             if value <= 0:
                 continue
-            tip = _tip(f"{label}, {name}: {text(value)}")
+            tip = hover(f"{label}, {name}: {text(value)}")
             body.append(
                 f'<rect class="{kind} part" x="{x:.1f}" y="{y}" width="{value * scale:.1f}" height="{BAR}">{tip}</rect>'
             )
             x += value * scale
         body.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{escape(text(totals[label]))}</text>')
-    return _svg(title, description, WIDTH, 8 + len(rows) * (BAR + GAP), body)
+    return drawing(title, description, WIDTH, 8 + len(rows) * (BAR + GAP), body)
 
 
 @dataclass(frozen=True)
@@ -109,18 +109,18 @@ def dots(title: str, description: str, labels: Sequence[str], series: Sequence[D
     for one in series:
         if one.bound is not None:
             x = at(one.bound)
-            tip = _tip(f"bound of {one.name}: {one.bound:.0e}")
+            tip = hover(f"bound of {one.name}: {one.bound:.0e}")
             body.append(
                 f'<line class="bound {one.kind}" x1="{x:.1f}" y1="2" x2="{x:.1f}" y2="{bottom}">{tip}</line>'
             )
     for index, label in enumerate(labels):
         y = 4 + index * row
-        body.append(_label(left, y - 2, label))
+        body.append(row_label(left, y - 2, label))
         for one in series:
             value = one.values[index]
-            tip = _tip(f"{label}, {one.name}: {value:.1e}")
+            tip = hover(f"{label}, {one.name}: {value:.1e}")
             body.append(f'<circle class="{one.kind}" cx="{at(value):.1f}" cy="{y + 8}" r="5">{tip}</circle>')
-    return _svg(title, description, WIDTH, bottom + 24, body)
+    return drawing(title, description, WIDTH, bottom + 24, body)
 
 
 def heat(title: str, description: str, labels: Sequence[str], matrix: Sequence[Sequence[float]]) -> str:
@@ -138,7 +138,7 @@ def heat(title: str, description: str, labels: Sequence[str], matrix: Sequence[S
         )
         for j, cosine in enumerate(matrix[i]):
             x, strength = left + j * size, min(1.0, max(0.0, cosine))
-            tip = _tip(f"{i + 1} and {j + 1}: cosine {cosine:.3f}")
+            tip = hover(f"{i + 1} and {j + 1}: cosine {cosine:.3f}")
             body.append(
                 f'<rect class="heat" x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" rx="3" '
                 f'fill-opacity="{0.05 + 0.95 * strength:.2f}">{tip}</rect>'
@@ -151,7 +151,7 @@ def heat(title: str, description: str, labels: Sequence[str], matrix: Sequence[S
                     f'<text class="{kind} small" x="{x + size / 2 - 1:.0f}" y="{y + size / 2 + 3:.0f}" '
                     f'text-anchor="middle">{number}</text>'
                 )
-    return _svg(title, description, WIDTH, 24 + size * len(labels), body)
+    return drawing(title, description, WIDTH, 24 + size * len(labels), body)
 
 
 def legend(kinds: Mapping[str, str]) -> str:
@@ -164,7 +164,8 @@ def legend(kinds: Mapping[str, str]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def _svg(title: str, description: str, width: float, height: float, body: Iterable[str]) -> str:
+def drawing(title: str, description: str, width: float, height: float, body: Iterable[str]) -> str:
+    """A chart of one's own: `body` is SVG."""
     number = next(_ids)
     return (
         f'<svg class="chart" role="img" viewBox="0 0 {width:.0f} {height:.0f}" '
@@ -178,10 +179,12 @@ def _left(labels: Iterable[str]) -> int:
     return int(12 + CHARACTER * max((min(len(label), 34) for label in labels), default=0))
 
 
-def _label(left: int, y: float, label: str) -> str:
+def row_label(left: int, y: float, label: str) -> str:
+    """The name of a row, right-aligned before `left`."""
     cut = label if len(label) <= 34 else label[:33] + "…"
     return f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{escape(cut)}</text>'
 
 
-def _tip(text: str) -> str:
+def hover(text: str) -> str:
+    """What is said of a shape under the pointer."""
     return f"<title>{escape(text)}</title>"

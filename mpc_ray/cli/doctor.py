@@ -30,6 +30,14 @@ PartyFile = Annotated[
         "--party", metavar="FILE", help="look at a party's settings, folder and peers, nothing else"
     ),
 ]
+GatewayFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--gateway",
+        metavar="FILE",
+        help="look at a gateway's settings, folder, sets and their parties, nothing else",
+    ),
+]
 Ray = Annotated[bool, typer.Option("--ray", help="start three parties on Ray too (takes some seconds)")]
 
 
@@ -37,6 +45,7 @@ def doctor(
     ray: Ray = False,
     cluster: ClusterFile = None,
     party: PartyFile = None,
+    gateway: GatewayFile = None,
     model: options.ModelPath = options.DEFAULT_MODEL,
     as_json: options.Json = False,
     debug: options.Debug = False,
@@ -54,6 +63,10 @@ def doctor(
             from mpc_ray.cli import party_checks
 
             checked = party_checks.looked_at(party)
+        elif gateway is not None:
+            from mpc_ray.cli import gateway_checks
+
+            checked = gateway_checks.looked_at(gateway)
         else:
             checked = _all(ray, model, config, device, ray_address)
         for check in checked:

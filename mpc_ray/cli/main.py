@@ -34,6 +34,7 @@ EXIT_CODES = " · ".join(
         "6 no such device, or no room in the cluster",
         "7 the result differs from plaintext",
         "8 a party cheated",
+        "75 what is needed is taken or not up yet: a port, a party's folder, a full disk; try again",
         f"{stop.CTRL_C_EXIT} stopped by Ctrl-C",
         f"{stop.PIPE_EXIT} the reader of the output left",
         f"{stop.TERM_EXIT} stopped by SIGTERM",

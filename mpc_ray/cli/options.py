@@ -76,6 +76,33 @@ ProtocolName = Annotated[
         rich_help_panel=_SETTINGS,
     ),
 ]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        "--variant",
+        metavar="bytes|rounds|auto",
+        help="of semi_honest_3pc: fewest bytes, fewest rounds, or by --rtt-ms and --mbit",
+        rich_help_panel=_SETTINGS,
+    ),
+]
+RttMs = Annotated[
+    float | None,
+    typer.Option(
+        "--rtt-ms",
+        metavar="MS",
+        help="round trip between the parties, for auto; bench emulates it",
+        rich_help_panel=_SETTINGS,
+    ),
+]
+Mbit = Annotated[
+    float | None,
+    typer.Option(
+        "--mbit",
+        metavar="MBIT/S",
+        help="bandwidth between two parties, for auto; bench emulates it",
+        rich_help_panel=_SETTINGS,
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option("--device", metavar="cpu|cuda", help="what a party computes on", rich_help_panel=_SETTINGS),
@@ -118,6 +145,9 @@ class Settings:
     config: ConfigFile = None
     launcher: Launcher = None
     protocol: ProtocolName = None
+    variant: Variant = None
+    rtt_ms: RttMs = None
+    mbit: Mbit = None
     device: Device = None
     num_gpus: NumGpus = None
     tls: Tls = None

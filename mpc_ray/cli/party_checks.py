@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mpc_ray.channel import Message
+from mpc_ray.cli import validity
 from mpc_ray.cli.checks import GIB, Check
 from mpc_ray.endpoint.config import PartyConfig
 from mpc_ray.endpoint.dial import address_of
@@ -17,17 +17,13 @@ from mpc_ray.endpoint.standing import Standing, read
 from mpc_ray.endpoint.store import ModelInfo, ModelStore
 from mpc_ray.errors import MpcError, PeerLost
 from mpc_ray.trust import files
-from mpc_ray.trust.directory import Directory
 from mpc_ray.trust.folder import open_folder
-from mpc_ray.trust.records import PartyRecord, load_certificate
+from mpc_ray.trust.records import PartyRecord
 from mpc_ray.trust.replay import time_ms
 
 REACH_S = 3.0
-WARN_DAYS = 30
 WARN_SKEW_S = 2.0  # an authorisation allows 5 s by default
 SLOT_BYTES = 600 << 20
-_DAY = 86400
-_RENEW = "mpc-ray certs rotate, then sign and install"
 
 
 def looked_at(path: Path) -> Iterator[Check]:
@@ -41,7 +37,7 @@ def looked_at(path: Path) -> Iterator[Check]:
     try:
         files.check_folder(config.folder)
         folder = open_folder(config.folder)
-        for check in _certificate(config.folder / "tls.pem"):
+        for check in validity.certificate(config.folder / "tls.pem"):
             yield check
             if check.status == "fail":
                 return
@@ -52,7 +48,7 @@ def looked_at(path: Path) -> Iterator[Check]:
         return
     me, directory = standing.records[standing.me], standing.directory
     yield Check("folder", "ok", f"party {me.place} of {directory.federation}, directory {directory.serial}")
-    yield _directory(directory)
+    yield validity.left("directory", directory.expires)
     enrolled = [client for client in folder.clients().list() if not client.revoked]
     if enrolled:
         yield Check("clients", "ok", f"{len(enrolled)} signing keys are enrolled")
@@ -81,33 +77,6 @@ def looked_at(path: Path) -> Iterator[Check]:
             yield Check("Ray", "fail", error.cause, error.remedy)
         else:
             yield Check("Ray", "ok", f"{config.ray.address} demands a token and takes ours")
-
-
-def _certificate(path: Path) -> Iterator[Check]:
-    """Its dates, where there is one; ``read`` says what is wrong with it otherwise."""
-    if not path.exists():
-        return
-    certificate, _ = load_certificate(path.read_text(), "this party")
-    now = time.time()
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if end.timestamp() <= now:
-        yield Check(
-            "certificate", "fail", f"expired on {end:%Y-%m-%d %H:%M} UTC", f"{_RENEW}; or set the clock"
-        )
-    elif begin.timestamp() > now:
-        yield Check("certificate", "fail", f"is valid from {begin:%Y-%m-%d %H:%M} UTC only", "set the clock")
-    else:
-        yield _days("certificate", (end.timestamp() - now) / _DAY)
-
-
-def _directory(directory: Directory) -> Check:
-    return _days("directory", (directory.expires - time.time()) / _DAY)
-
-
-def _days(name: str, days: float) -> Check:
-    if days < WARN_DAYS:
-        return Check(name, "warn", f"expires in {days:.0f} days", _RENEW)
-    return Check(name, "ok", f"valid for {days:.0f} days")
 
 
 def _memory(config: PartyConfig, models: Sequence[ModelInfo]) -> Check:

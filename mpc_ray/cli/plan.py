@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mpc_ray.cli import plan_gap, plan_maxcut, plan_tune
+from mpc_ray.cli import plan_gap, plan_maxcut, plan_show, plan_simulate, plan_tune
 
 app = typer.Typer(
     help="Plan jobs over triples, and hold the planner's solvers against public instances.",
@@ -15,4 +15,6 @@ app = typer.Typer(
 # One line a command; each function says in its docstring what `--help` shows.
 app.command("maxcut")(plan_maxcut.maxcut)
 app.command("gap")(plan_gap.gap)
+app.command("show")(plan_show.show)
+app.command("simulate")(plan_simulate.simulate)
 app.command("tune")(plan_tune.tune)

@@ -2,8 +2,8 @@
 
 The service is a child that ends with this process, however this process ends, so that two never run side by side.
 Not started again: a service that ended by itself with exit code 0, or that was refused its settings, model or device at
-the start (exit codes 2, 3, 6: starting again would not help). One whose certificate is refused is (exit code 5): a new
-one, or the right time, may come.
+the start (exit codes 2, 3, 6: starting again would not help). What may pass is: a certificate that is refused (exit
+code 5: a new one, or the right time, may come), a port, folder or journal that the process before still has (75).
 """
 
 from __future__ import annotations

@@ -93,9 +93,8 @@ class Dispatcher:
         """A kind of jobs that may come from now on. Clients choose names of kinds, so those that no job here is of are
         forgotten when there are more than ``KINDS`` of them, the oldest first."""
         with self._lock:
-            if group.name in self._groups:
-                return
-            self._groups[group.name] = group
+            known = self._groups.pop(group.name, group)
+            self._groups[group.name] = known  # the newest, so that its job finds it
             if len(self._groups) > KINDS + len(self._given):
                 used = self._given | self._used() | {group.name}
                 for name in [name for name in self._groups if name not in used][: -KINDS // 2]:

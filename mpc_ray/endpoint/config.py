@@ -43,8 +43,8 @@ class RayOptions(_Part):
 class Limits(_Part):
     """What a gateway may ask of this party."""
 
-    links: int = Field(64, ge=4, le=4096, description="connections of gateways")
-    gateway_links: int = Field(32, ge=4, le=4096, description="connections of one gateway")
+    links: int = Field(256, ge=4, le=4096, description="connections of gateways")
+    gateway_links: int = Field(64, ge=4, le=4096, description="connections of one gateway")
     gateway_slots: int = Field(
         0,
         ge=0,
@@ -77,6 +77,10 @@ class PartyConfig(_Part):
     num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a slot")
     protocol: Literal["semi_honest_3pc", "aby3", "malicious_3pc"] = Field(
         "semi_honest_3pc", description="how parties compute"
+    )
+    variant: Literal["bytes", "rounds"] = Field(
+        "bytes",
+        description="of semi_honest_3pc: fewest bytes, or fewest rounds; the same at all three parties",
     )
     executor: str = Field("", description="module:attribute in place of the protocol's own; for tests")
     step_timeout_s: float = Field(60.0, gt=0, le=3600, description="longest wait for a peer within a step")

@@ -103,7 +103,7 @@ class Front:
         closing.callback(self.gateways.close)
         self.hosting = Hosting(config, self.set, self.me, home, self.slots, self._fail)
         closing.callback(self.hosting.close)
-        metrics.certificate(f"{self.set}/{self.me}", standing.not_after)
+        _tell_ends(standing)
 
     @property
     def standing(self) -> Standing:
@@ -141,6 +141,10 @@ class Front:
             waits.append("models: being read")
         elif not self.models.list():
             waits.append("models: none here yet (mpc-ray model import FILE --party FOLDER)")
+        try:
+            self.standing.current()
+        except MpcError as error:
+            waits.append(f"directory: {error.cause}")
         waits += self.peers.waiting()
         if not waits:
             self.peers.strict = False  # from now on others' mistakes end nothing here
@@ -154,7 +158,7 @@ class Front:
     def _renewed(self, standing: Standing) -> None:
         self.gateways.renew(standing)
         self.peers.renew(standing)
-        metrics.certificate(f"{self.set}/{self.me}", standing.not_after)
+        _tell_ends(standing)
 
     def _said(self) -> dict[str, Any]:
         """What the other fronts are told."""
@@ -173,6 +177,16 @@ class Front:
             self.error = error
             self.failed.set()
 
+    def _looked_at_directory(self, before: bool) -> bool:
+        """Whether the directory holds still; its end is logged once."""
+        try:
+            self.standing.current()
+        except MpcError as error:
+            if before:
+                log.error("%s", error)
+            return False
+        return True
+
     def _look_at_models(self) -> None:
         while True:
             with unbroken(log):
@@ -181,13 +195,21 @@ class Front:
                 return
 
     def _keep_house(self) -> None:
-        swept = 0.0
+        swept, current = 0.0, True
         while not self._over.wait(LOOK_S):
             with unbroken(log):
                 self._watch.look()
+            current = self._looked_at_directory(current)
             self.jobs.sweep()
             metrics.held("envelopes", self.jobs.held_bytes)
             if time.monotonic() - swept > SWEEP_S:
                 swept = time.monotonic()
                 with unbroken(log):
                     self._journal.sweep()
+
+
+def _tell_ends(standing: Standing) -> None:
+    """When this party's certificate and its directory end, for the metrics."""
+    place = f"{standing.set}/{standing.me}"
+    metrics.certificate(place, standing.not_after)
+    metrics.certificate(f"{place}/directory", standing.directory.expires)

@@ -44,6 +44,7 @@ MAX_JOBS = 1024
 SLACK_BYTES = 1 << 20
 UNREAD_S = 5.0  # a gateway sends its next command when it has read the last answer: we are not long behind it
 _LONG = frozenset(("open", "run"))
+_COMPUTE = frozenset(("open", "run", "submit"))  # what a party with an expired directory does for nobody
 
 
 class Front(Protocol):
@@ -82,10 +83,9 @@ class Gateways:
     def renew(self, standing: Standing) -> None:
         """Use other certificates from now on; hang up only on gateways that the directory has no more."""
         self._reception.renew(standing.identity)
-        self._standing = standing
-        places = {entry.record.place for entry in standing.directory.entries}
         with self._lock:
-            removed = [link for link, gateway in self._links.items() if gateway not in places]
+            self._standing = standing
+            removed = [link for link, gateway in self._links.items() if gateway not in standing.gateways]
         for link in removed:
             link.close()
 
@@ -161,7 +161,9 @@ class Gateways:
         with self._lock:
             theirs, most = sum(one == gateway for one in self._links.values()), self._limits
             full = ""
-            if theirs >= most.gateway_links:
+            if gateway not in self._standing.gateways:  # removed since its certificate was looked at
+                full = "the directory has it no more"
+            elif theirs >= most.gateway_links:
                 full = f"it has {theirs} links already (limits.gateway_links)"
             elif len(self._links) >= most.links:
                 full = f"gateways have {most.links} links already (limits.links)"
@@ -242,6 +244,8 @@ class Gateways:
     ) -> Message:
         jobs, triples = self._front.jobs, self._front.triples
         parent = traces.parse(header.get("traceparent")) or ""
+        if command in _COMPUTE:
+            self._standing.current()
         match command:
             case "status":
                 return Message(self._front.status())

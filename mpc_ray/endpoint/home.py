@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TextIO
 
 from mpc_ray.endpoint.sweep import sweep
-from mpc_ray.errors import ConfigError
+from mpc_ray.errors import ConfigError, NotNow
 
 LONGEST_BASE = 18  # what Ray's socket paths, of at most 107 bytes, leave for the temporary folder
 
 
 def alone(folder: Path) -> TextIO:
-    """A lock that says: this party runs. Close it to let go. ConfigError if another process has it."""
+    """A lock that says: this party runs. Close it to let go. NotNow if another process has it, maybe one that ends."""
     try:
         file = (folder / "party.lock").open("w")
     except OSError as error:
@@ -28,7 +28,7 @@ def alone(folder: Path) -> TextIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
-        raise ConfigError(
+        raise NotNow(
             f"another mpc-ray party runs on {folder}", remedy="stop it, or give this one a folder of its own"
         ) from None
     return file

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mpc_ray
-from mpc_ray.channel import Digests, Hello, Link, Message, digest
+from mpc_ray.channel import Digests, Hello, Link, Message, digest, fair
 from mpc_ray.channel.dial import dial
 from mpc_ray.channel.hello import PREAMBLE_BYTES, Answer, Direction, Greeting, Kind, preamble, session_of
 from mpc_ray.channel.listener import Port
@@ -96,7 +96,7 @@ class Peers:
         self._peers = {index: Peer(index) for index in range(3) if index != self.me}
         self._greeted: dict[int, tuple[bytes, float]] = {}
         self._links: set[Link] = set()
-        self._arriving: dict[socket.socket, None] = {}
+        self._arriving: dict[socket.socket, str] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
         try:
@@ -151,13 +151,13 @@ class Peers:
     # -- the port ---
 
     def _arrived(self, sock: socket.socket, who: str) -> None:
-        """A connection: when too many are silent, the oldest goes."""
+        """A connection: when too many are silent, the oldest of the address that has most of them goes."""
         with self._lock:
             while len(self._arriving) >= MAX_PREAMBLES:
-                oldest = next(iter(self._arriving))
+                oldest = fair.oldest_of_most(self._arriving)
                 del self._arriving[oldest]
                 shutdown(oldest)
-            self._arriving[sock] = None
+            self._arriving[sock] = fair.address_of(who)
         threading.Thread(target=self._route, args=(sock, who), name="preamble", daemon=True).start()
 
     def _route(self, sock: socket.socket, who: str) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mpc_ray.errors import ConfigError
+from mpc_ray.errors import cannot_listen
 from mpc_ray.telemetry import metrics
 
 
@@ -38,7 +38,9 @@ def exposed(port: int) -> Iterator[None]:
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
     except OSError as error:
-        raise ConfigError(f"metrics_port {port}: {error.strerror}", remedy="choose another port") from None
+        raise cannot_listen(
+            f"metrics_port {port}: {error.strerror}", error, remedy="choose another port"
+        ) from None
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     try:
         yield

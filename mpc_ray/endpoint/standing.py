@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mpc_ray.endpoint.said import coded
 from mpc_ray.errors import CertificateError, ConfigError, MpcError
 from mpc_ray.trust.certs import Identity
 from mpc_ray.trust.directory import Directory, GatewayRecord
@@ -53,6 +54,17 @@ class Standing:
         """``gateway/NAME`` of all that the directory has."""
         entries = self.directory.entries
         return frozenset(e.record.place for e in entries if isinstance(e.record, GatewayRecord))
+
+    def current(self, now: float | None = None) -> None:
+        """Raise CertificateError once the directory has expired: whom it names may have been removed long ago."""
+        if self.directory.expires <= (time.time() if now is None else now):
+            raise coded(
+                CertificateError(
+                    f"party {self.set}/{self.me}: its directory expired at {_time(self.directory.expires)}",
+                    remedy="install the newest directory: mpc-ray certs install; it is taken up without a restart",
+                ),
+                "directory_expired",
+            )
 
     def gateway(self, certificate: bytes) -> str:
         """Which gateway (``gateway/NAME``) a certificate (DER) is of. ``CertificateError`` if of none."""

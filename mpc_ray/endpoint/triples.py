@@ -220,6 +220,7 @@ class Triples:
         settings = PartySettings(
             me=self._me,
             protocol=config.protocol,
+            variant=config.variant,
             executor=config.executor,
             session=triple.id,
             digest=config.agreed().hex(),

@@ -39,6 +39,9 @@ class Spline:
     flags: torch.Tensor | None = None
     _prepared: list[PreparedTables] = field(default_factory=list, compare=False, repr=False)
     _elsewhere: dict[torch.device, PreparedTables] = field(default_factory=dict, compare=False, repr=False)
+    _coarser: dict[tuple[int, torch.device], tuple[Spline, PreparedTables]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def degree(self) -> int:
@@ -62,6 +65,21 @@ class Spline:
         if place not in self._elsewhere:
             self._elsewhere[place] = prepare(self.prepared.tables.to(place))
         return self._elsewhere[place]
+
+    def coarser(self, bits: int, place: torch.device) -> tuple[Spline, PreparedTables]:
+        """The same function at a scale smaller by ``bits``, half of them taken from the position; and this spline's
+        tables, its flags and the other's as one set on a device, for one look-up. Made once.
+
+        Integers from integers, so it is the same at all parties that hold the same spline. No flags.
+        """
+        if (bits, place) not in self._coarser:
+            fraction = max(1, self.fraction - bits // 2)
+            less = self.fraction - fraction
+            tables = torch.stack([_shifted(table, bits - k * less) for k, table in enumerate(self.tables)])
+            other = Spline(self.window, tables, fraction, self.scale - bits, self.max_error, self.mean_error)
+            joint = torch.cat([self.prepared.tables, tables]).to(place)
+            self._coarser[bits, place] = other, prepare(joint)
+        return self._coarser[bits, place]
 
 
 def fit(
@@ -179,3 +197,8 @@ def _errors(
         # What is rarer than 1 in 100 counts in the mean alone.
         maximum = max(maximum, float(error[chance > 0.01].max()))
     return maximum, float(mean.mean())
+
+
+def _shifted(table: torch.Tensor, bits: int) -> torch.Tensor:
+    """table / 2^bits, rounded; exact where ``bits`` is negative."""
+    return (table + (1 << bits >> 1)) >> bits if bits > 0 else table << -bits

@@ -12,17 +12,20 @@ rounds. (The clock of the values a message was computed from can only be smaller
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from mpc_ray.channel.frame import HEADER_BYTES
 from mpc_ray.channel.interface import Channel
 from mpc_ray.channel.meter import ONLINE
 from mpc_ray.correlation.prf import Correlation
 from mpc_ray.kernels import transfer
+from mpc_ray.protocols.timeline import COMPUTE, DEALER, SEND, WAIT, Timeline
 
 T = TypeVar("T")
 Protocol = Generator[None, None, T]
@@ -74,7 +77,8 @@ class Runtime:
     """What a protocol sees of its party: the channel's rounds and the correlated randomness.
 
     ``meanwhile``, where a job sets it, is called in every round between sending and receiving: work that nobody waits
-    for, done while peers compute.
+    for, done while peers compute. ``steps``, where ``watch`` was called, has for every round what ``cost.schedule``
+    calls a step: [compute, meanwhile, transport, bytes sent, peers awaited, functions].
     """
 
     def __init__(self, channel: Channel, correlation: Correlation) -> None:
@@ -93,6 +97,10 @@ class Runtime:
         self.clock = 0
         self.sites = 0
         self.meanwhile: Callable[[], None] = lambda: None
+        self.timeline: Timeline | None = None
+        self.channel.meter.written = None
+        self.steps: list[list[Any]] | None = None
+        self._since = 0.0
         self._sending: set[tuple[str, str]] = set()
         self._out: dict[int, list[memoryview]] = {p: [] for p in self.peers}
         self._in: dict[int, list[Arrival]] = {p: [] for p in self.peers}
@@ -104,6 +112,11 @@ class Runtime:
         self.channel.begin(job, attempt)
         self.channel.meter.reset()
         self.correlation.begin(job, attempt)
+
+    def profile(self) -> None:
+        """Note from now on, until the job's end, when what was done."""
+        self.timeline = Timeline()
+        self.channel.meter.written = self.timeline.written
 
     def new_site(self) -> int:
         """A number for one sub-protocol's randomness; the same at all three parties."""
@@ -131,9 +144,30 @@ class Runtime:
             arrival.ready = True
         return arrival
 
+    def watch(self) -> None:
+        """From here on keep ``steps``. Its seconds are the process's own, so it must be no other party's too."""
+        self.steps = []
+        self._since = time.process_time()
+
+    def _watched(self, steps: list[list[Any]]) -> Callable[[float], None]:
+        """Begin a step; the function returned ends it, given the seconds of ``meanwhile``."""
+        began = time.process_time()
+        sent = [sum(map(len, self._out[p])) + HEADER_BYTES if self._out[p] else 0 for p in self.peers]
+        awaited = [bool(self._in[p]) for p in self.peers]
+        functions = sorted({function for _, function in self._sending})
+
+        def done(meanwhile: float) -> None:
+            now = time.process_time()
+            transport = max(0.0, now - began - meanwhile)
+            steps.append([began - self._since, meanwhile, transport, sent, awaited, functions])
+            self._since = now
+
+        return done
+
     def exchange(self) -> None:
         """One round: frames out, frames in. A peer that owes nothing is not waited for."""
         self.step += 1
+        done = self._watched(self.steps) if self.steps is not None else None
         started = time.perf_counter()
         clock = self.clock
         for key in self._sending:
@@ -142,29 +176,42 @@ class Runtime:
         transfer.settle(self.place)
         for peer in self.peers:
             if self._out[peer]:
-                self.channel.send(peer, self.step, clock + 1, self._out[peer])
+                with self._span(SEND, f"to party {peer}"):
+                    self.channel.send(peer, self.step, clock + 1, self._out[peer])
                 self._out[peer] = []
+        busy = time.process_time()
         self.timing.waiting -= self._work()
+        busy = time.process_time() - busy
         for peer in self.peers:
             arrivals = self._in[peer]
             if arrivals:
-                theirs = self.channel.receive(peer, self.step, [a.buffer.data for a in arrivals])
+                with self._span(WAIT, f"for party {peer}"):
+                    theirs = self.channel.receive(peer, self.step, [a.buffer.data for a in arrivals])
                 self.clock = max(self.clock, theirs)
                 for arrival in arrivals:
                     arrival.ready = True
                 self._in[peer] = []
+        if done is not None:
+            done(busy)
         self.timing.waiting += time.perf_counter() - started
 
     def _work(self) -> float:
         """Do what nobody waits for; the seconds it took."""
         started = time.perf_counter()
-        self.meanwhile()
+        with self._span(COMPUTE, "range checks"):
+            self.meanwhile()
         return time.perf_counter() - started
+
+    def _span(self, lane: str, name: str) -> AbstractContextManager[None]:
+        return nullcontext() if self.timeline is None else self.timeline.span(lane, name)
 
     def counts(self) -> dict[str, Any]:
         """What the job cost this party, as its answer says it (``mpc_ray.report`` reads it)."""
         counts = self.channel.meter.snapshot()
+        if self.steps is not None:  # what came after the last round
+            self.steps.append([time.process_time() - self._since, 0.0, 0.0, [0, 0], [False, False], []])
         return {
+            **({} if self.steps is None else {"steps": self.steps}),
             "waiting": self.timing.waiting,
             "compute": [[*key, seconds] for key, seconds in self.timing.compute.items()],
             "rounds_split": [[*key, count] for key, count in self.timing.rounds.items()],
@@ -185,17 +232,28 @@ class Runtime:
                 return end.value  # type: ignore[no-any-return]
             self.exchange()
 
-    def timed(self, function: str, protocol: Protocol[T], layer: str = "") -> Protocol[T]:
-        """The same protocol, its computing time added to ``function`` in ``layer``."""
-        timing = self.timing
+    @contextmanager
+    def working(self, function: str, layer: str = "", dealing: bool = False) -> Iterator[None]:
+        """Add the block's computing time to ``function`` in ``layer``; ``dealing``: it is a dealer's."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            ended = time.perf_counter()
+            self.timing.add(layer, function, ended - started)
+            if self.timeline is not None:
+                self.timeline.add(DEALER if dealing else COMPUTE, function, layer, started, ended)
+
+    def timed(
+        self, function: str, protocol: Protocol[T], layer: str = "", dealing: bool = False
+    ) -> Protocol[T]:
+        """The same protocol, ``working`` on ``function``."""
         while True:
-            started = time.perf_counter()
-            try:
-                next(protocol)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            finally:
-                timing.add(layer, function, time.perf_counter() - started)
+            with self.working(function, layer, dealing):
+                try:
+                    next(protocol)
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]
             yield
 
 

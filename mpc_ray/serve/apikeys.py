@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpc_ray.errors import ConfigError, InputError
+from mpc_ray.errors import ConfigError, InputError, NotNow
+from mpc_ray.trust.folder import open_gateway
 
 DATABASE, SERVER_KEY = "keys.sqlite", "keys.hmac"
 BEARER = re.compile(r"mpck_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
@@ -91,11 +92,13 @@ class Claim:
 
 
 class KeyStore:
-    """The key database of a gateway's folder, for its administrator. Makes what is missing, mode 0600."""
+    """The key database of a gateway's folder, for its administrator. Makes what is missing, mode 0600.
+
+    Raises ConfigError for any other folder, a party's among them, and for one that others may enter.
+    """
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder} is not a folder", remedy="name the gateway's folder")
+        open_gateway(folder)
         self._server_key = _server_key(folder)
         self._path = folder / DATABASE
         with self._open() as database:
@@ -264,7 +267,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA secure_delete = ON")
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        passes = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+        raise (NotNow if passes else ConfigError)(
             f"{path}: {reason}", remedy="check the folder's owner, mode and free space"
         ) from None
     return database

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ from mpc_ray.serve.published import Published
 from mpc_ray.serve.routes import add_routes
 from mpc_ray.serve.state import State
 from mpc_ray.serve.views import Views
+
+log = logging.getLogger("mpc_ray.serve")
 
 DESCRIPTION = """\
 Private inference by three parties that do not trust each other. A client seals one envelope to each of the three
@@ -129,14 +132,19 @@ def create_app(
 async def _publish_again(gateway: Gateway) -> None:
     """Follow the directory's file: operators come and go, and certificates are renewed."""
     path = gateway.config.folder / "directory.json"
-    seen = path.stat().st_mtime_ns
+    seen, told = 0, ""
     while True:
-        await asyncio.sleep(PUBLISHED_AGAIN_S)
-        with contextlib.suppress(OSError, MpcError):  # a file that is being replaced: look again later
+        try:
             now = path.stat().st_mtime_ns
             if now != seen:
                 gateway.published = await asyncio.to_thread(Published.load, gateway.config.folder)
-                seen = now
+                seen, told = now, ""
+        except Exception as error:  # noqa: BLE001 - a file that is being replaced, or a fault: look again later
+            why = str(error) if isinstance(error, MpcError) else type(error).__name__
+            if why != told:
+                log.warning("the directory is not published anew: %s", why)
+            told = why
+        await asyncio.sleep(PUBLISHED_AGAIN_S)
 
 
 async def _mpc_error(request: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from ray.serve.handle import DeploymentHandle
 from mpc_ray.errors import ConfigError, Unavailable
 from mpc_ray.serve.actor import ActorState, state_of
 from mpc_ray.serve.app import create_app
+from mpc_ray.serve.awaited import call, led
 from mpc_ray.serve.cluster import refuse_open, refuse_proxy
 from mpc_ray.serve.config import GatewayConfig, SetSettings
 from mpc_ray.serve.driver import LEADER
 from mpc_ray.serve.handle import HandleTriples
-from mpc_ray.serve.interface import Answers, Job, Triples
-from mpc_ray.serve.leaders import chosen_sets
+from mpc_ray.serve.interface import Answers, Job
+from mpc_ray.serve.leaders import sets_to_lead
 from mpc_ray.serve.wire import Failed, failed
 from mpc_ray.trust.folder import open_folder
 
@@ -39,6 +41,7 @@ WAIT_S = 0.5
 TOKENS = 64  # of a job, about, where jobs that run together are counted
 PLAN_ROUTER = "mpc_ray.dispatch.router.PlanRouter"
 MEASURED_S = 1.0
+PACE: Mapping[str, float] = {"upscale_delay_s": 5, "downscale_delay_s": 120}  # a triple is dear to open
 UNREADY_S = 60.0  # a leader that finds no triple for so long is replaced: it mends itself within seconds
 
 
@@ -76,9 +79,10 @@ class Triple:
         module, _, name = leader.partition(":")
         make = getattr(importlib.import_module(module), name)
         settings = SetSettings.model_validate_json(one)
-        self._leader: Triples = make(GatewayConfig.model_validate_json(config), settings, triples=1)
+        given = GatewayConfig.model_validate_json(config)
+        self._leader = led(settings.name, given.folder, partial(make, given, settings, triples=1))
         self._unready = 0.0
-        await _call(self._leader, "start")
+        await call(self._leader, "start")
         while not (await self._leader.status()).get("ready"):
             await asyncio.sleep(WAIT_S)
 
@@ -112,7 +116,7 @@ class Triple:
 
     async def __del__(self) -> None:
         if hasattr(self, "_leader"):
-            await _call(self._leader, "stop")
+            await call(self._leader, "stop")
 
 
 @serve.deployment(
@@ -148,8 +152,7 @@ def triple(config: GatewayConfig, one: SetSettings, leader: str = LEADER) -> App
                 "min_replicas": one.min_triples,
                 "max_replicas": one.max_triples,
                 "target_ongoing_requests": max(1, queue // 4),
-                "upscale_delay_s": 5,
-                "downscale_delay_s": 120,
+                **PACE,
             }
         }
     if one.max_triples > 1:  # with one there is nothing to choose
@@ -167,7 +170,7 @@ def triple(config: GatewayConfig, one: SetSettings, leader: str = LEADER) -> App
 
 def _places(config: GatewayConfig, set_name: str) -> dict[str, Any]:
     """Where the three parties of a set are, and whose, for the plan."""
-    records = open_folder(config.folder).directory().parties(set_name)
+    records = open_folder(config.folder).directory().listed(set_name)
     return {
         "set_name": set_name,
         "batch": max(1, config.batching.max_tokens // TOKENS),
@@ -187,8 +190,7 @@ def build(args: Mapping[str, Any] | Arguments) -> Application:
         known = {one.name: one for one in config.sets}
         only = tuple(known.get(name) or SetSettings(name=name) for name in arguments.sets)
         config = config.model_copy(update={"sets": only})
-    chosen = chosen_sets(config, open_folder(config.folder).directory())
-    sets = {one.name: triple(config, one, arguments.leader) for one in chosen}
+    sets = {one.name: triple(config, one, arguments.leader) for one in sets_to_lead(config)}
     deployment: Any = Gateway
     bound: Application = deployment.options(num_replicas=arguments.replicas).bind(
         config.model_dump_json(), sets
@@ -206,9 +208,3 @@ def _read(args: Mapping[str, Any]) -> Arguments:
             f"args of mpc_ray.serve.deployments:build: {where}: {first['msg']}",
             remedy=f"known are: {', '.join(Arguments.model_fields)}; configs/serve.yaml is an example",
         ) from None
-
-
-async def _call(leader: Triples, method: str) -> None:
-    """``start`` or ``stop``, where the leader has it."""
-    if (found := getattr(leader, method, None)) is not None:
-        await found()

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from mpc_ray.serve.cluster import joined
 from mpc_ray.serve.config import GatewayConfig
-from mpc_ray.serve.leaders import chosen_sets
-from mpc_ray.trust.folder import open_folder
+from mpc_ray.serve.leaders import sets_to_lead
 
 if TYPE_CHECKING:
     from mpc_ray.serve.handle import HandleTriples
@@ -28,7 +27,7 @@ def triples_on_ray(config: GatewayConfig, leader: str = LEADER) -> Iterator[dict
 
     Raises ConfigError, CertificateError, ChannelError (no Ray at the address).
     """
-    chosen = chosen_sets(config, open_folder(config.folder).directory())
+    chosen = sets_to_lead(config)
     with joined(config.ray):
         from ray import serve
 
@@ -60,7 +59,8 @@ def triples_on_ray(config: GatewayConfig, leader: str = LEADER) -> Iterator[dict
 
 def serve_on_ray(config: GatewayConfig, started_at: Callable[[str], object], leader: str = LEADER) -> None:
     """Serve until a signal ends it. Raises what ``triples_on_ray`` and ``serve.host.serve`` raise."""
-    from mpc_ray.serve.host import serve
+    from mpc_ray.serve.host import serve, tls_context
 
+    tls_context(*config.certificate)  # what cannot be served is said before Ray is started
     with triples_on_ray(config, leader) as triples:
         serve(config, triples, started_at)

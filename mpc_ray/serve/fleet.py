@@ -14,7 +14,7 @@ from typing import Any
 
 from mpc_ray.channel.link import Message
 from mpc_ray.channel.packed import finite
-from mpc_ray.errors import MpcError
+from mpc_ray.errors import ConfigError, MpcError
 from mpc_ray.serve.links import Front
 from mpc_ray.telemetry import metrics
 
@@ -108,6 +108,10 @@ class Fleet:
         before = self.parties[party]
         if isinstance(outcome, MpcError):
             why = outcome.cause.removeprefix(f"party {party}: ")
+            if isinstance(outcome, ConfigError):  # of our own folder: callers need not know our files
+                why = "this gateway's own certificate or key cannot be used; its log says why"
+                if why != before.why:
+                    log.warning("set %s: party %d is not dialled: %s", self.set, party, outcome)
             missed = before.missed + 1
             gone = missed >= MISSED or not before.instance
             self.parties[party] = replace(before, missed=missed, why=why, ready=before.ready and not gone)
@@ -118,7 +122,7 @@ class Fleet:
             raise outcome
         state = read_status(party, self.set, outcome.header)
         if state.certificate_not_after:
-            metrics.certificate(f"party-{party} of {self.set}", state.certificate_not_after)
+            metrics.certificate(f"{self.set}/{party}", state.certificate_not_after)
         self.parties[party] = state
         if before.instance and state.instance != before.instance:
             self._tell(party, "it was started again", again=True)

@@ -15,15 +15,17 @@ import uvicorn
 from fastapi import FastAPI
 
 from mpc_ray.channel.descriptors import allow
-from mpc_ray.errors import ConfigError
+from mpc_ray.errors import ConfigError, cannot_listen
 from mpc_ray.in_thread import in_thread
+from mpc_ray.listening.door import HANDSHAKES, Door, listening
+from mpc_ray.listening.http import Bounds
 from mpc_ray.serve.app import Gateway, create_app
 from mpc_ray.serve.config import GatewayConfig
-from mpc_ray.serve.door import HANDSHAKES, Door, listening
-from mpc_ray.serve.http import BoundedProtocol
+from mpc_ray.serve.http import GatewayProtocol
 from mpc_ray.serve.interface import Triples
 from mpc_ray.serve.leaders import leaders
 from mpc_ray.serve.state import LocalState
+from mpc_ray.trust.dates import check_dates
 
 log = logging.getLogger("mpc_ray.serve")
 
@@ -45,7 +47,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=GatewayProtocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -71,10 +73,10 @@ class Server(uvicorn.Server):
         if self.lifespan.should_exit:
             raise self._gateway.failed or ConfigError("the gateway did not start", remedy="see its log")
         limits = self._settings.limits
-        state = self.lifespan.state
+        state, bounds = self.lifespan.state, Bounds(limits.header_s, limits.connections)
 
         def protocol() -> asyncio.Protocol:
-            return BoundedProtocol(self.config, self.server_state, state, limits)
+            return GatewayProtocol(self.config, self.server_state, state, bounds)
 
         host, port = self._settings.host, self._settings.port
         allow(limits.connections + HANDSHAKES, "limits.connections")
@@ -82,9 +84,10 @@ class Server(uvicorn.Server):
             sockets = listening(host, port, self.config.backlog)
         except OSError as error:
             await self.lifespan.shutdown()
-            raise ConfigError(
+            raise cannot_listen(
                 f"the gateway cannot listen on {host}:{port}: {error.strerror}",
-                remedy="choose another host or port",
+                error,
+                remedy="choose another host or port, or stop the program that has it",
             ) from None
         door = Door(sockets, protocol, self._tls, handshake_s=limits.header_s, linger_s=LINGER_S)
         self.servers = [door]  # type: ignore[list-item]  # it is what uvicorn uses of a server
@@ -124,7 +127,9 @@ class Server(uvicorn.Server):
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3 with the certificate that clients see. ConfigError where it cannot be used."""
+    """TLS 1.2 and 1.3 with the certificate that clients see. ConfigError where it cannot be used, CertificateError
+    where it has expired.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -136,6 +141,7 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
             f"the certificate {certificate} or its key cannot be used: {reason}",
             remedy="check `https`, or the gateway's folder: mpc-ray certs show",
         ) from None
+    check_dates(certificate, f"the certificate that clients see, {certificate},", "renew it, and start again")
     return context
 
 

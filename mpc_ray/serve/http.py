@@ -1,69 +1,16 @@
-"""HTTP/1.1 by uvicorn with bounds that uvicorn lacks: on the time for headers, on connections, on slow readers.
-
-uvicorn's own time-out is for idle connections only: a client that sends a byte a second before, between or behind
-its requests would keep a connection for ever, and so would one that never reads its answer.
-"""
+"""HTTP/1.1 of the gateway: bounded (``listening.http``), and what is no HTTP is answered with a problem too."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
-from uvicorn import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
-
-from mpc_ray.serve.config import Limits
+from mpc_ray.listening.http import BoundedProtocol
 from mpc_ray.serve.problems import MEDIA_TYPE, Problem
 
-UNREAD_S = 30.0  # how long an answer may wait for its reader
 
-
-class BoundedProtocol(H11Protocol):
-    """One connection. h11 parses: it is strict, and bounds the size of headers (``header_bytes``)."""
-
-    def __init__(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any], limits: Limits
-    ) -> None:
-        super().__init__(config, server_state, app_state)
-        self._limits = limits
-        self._headers_due: asyncio.TimerHandle | None = None
-        self._read_due: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
-            transport.abort()
-            return
-        self._await_headers()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        # Bytes came, and no request is being answered: they are part of headers, or of a body that nobody reads.
-        if self.cycle is None or self.cycle.response_complete:
-            self._await_headers()
-        else:
-            self._cancel_headers()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel_headers()
-        self._cancel_read()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._read_due = self.loop.call_later(UNREAD_S, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        self._cancel_read()
-        super().resume_writing()
-
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self.loop.call_later(UNREAD_S, self.transport.abort)  # closing waits for what is still to be written
+class GatewayProtocol(BoundedProtocol):
+    """One connection of a caller."""
 
     def send_400_response(self, msg: str) -> None:
-        """Bytes that are no HTTP/1.1: a problem too."""
+        """Bytes that are no HTTP/1.1."""
         problem = Problem(400, "invalid", "the request is not HTTP/1.1, or its headers are too large")
         body = problem.response("").body
         head = (
@@ -72,17 +19,3 @@ class BoundedProtocol(H11Protocol):
         )
         self.transport.write(head.encode() + bytes(body))
         self.transport.close()
-
-    def _await_headers(self) -> None:
-        if self._headers_due is None:
-            self._headers_due = self.loop.call_later(self._limits.header_s, self.transport.abort)
-
-    def _cancel_headers(self) -> None:
-        if self._headers_due is not None:
-            self._headers_due.cancel()
-            self._headers_due = None
-
-    def _cancel_read(self) -> None:
-        if self._read_due is not None:
-            self._read_due.cancel()
-            self._read_due = None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from pydantic import ValidationError
 
 from mpc_ray.errors import ConfigError
+from mpc_ray.serve.awaited import led
 from mpc_ray.serve.config import GatewayConfig, SetSettings
 from mpc_ray.serve.interface import Triples
 from mpc_ray.serve.published import Published
 from mpc_ray.serve.regions import Healing, RegionPolicy, SetPlace, regional
+from mpc_ray.trust.dates import check_dates
 from mpc_ray.trust.directory import Directory
-from mpc_ray.trust.folder import open_folder
+from mpc_ray.trust.folder import open_folder, open_gateway
 
 
 def chosen_sets(config: GatewayConfig, directory: Directory) -> tuple[SetSettings, ...]:
@@ -31,6 +34,17 @@ def chosen_sets(config: GatewayConfig, directory: Directory) -> tuple[SetSetting
     return chosen
 
 
+def sets_to_lead(config: GatewayConfig) -> tuple[SetSettings, ...]:
+    """``chosen_sets`` of the installed directory, once the gateway's own folder and certificate are in order.
+
+    Raises ConfigError (a party's folder, no certificate yet), CertificateError (expired, or another authority's).
+    """
+    folder = open_gateway(config.folder)
+    directory = folder.directory()
+    check_dates(config.folder / "tls.pem", f"the certificate of this gateway ({folder.record.place})")
+    return chosen_sets(config, directory)
+
+
 def leader(config: GatewayConfig, one: SetSettings, *, triples: int) -> Triples:
     """A leader of one set over mutual TLS, not started. It keeps ``triples`` triples open."""
     from mpc_ray.serve import triple
@@ -41,9 +55,13 @@ def leader(config: GatewayConfig, one: SetSettings, *, triples: int) -> Triples:
 
 
 def leaders(config: GatewayConfig) -> dict[str, Triples]:
-    """Leaders of all sets in this process, none started. Raises ConfigError, CertificateError."""
-    chosen = chosen_sets(config, open_folder(config.folder).directory())
-    return {one.name: leader(config, one, triples=one.max_triples) for one in chosen}
+    """Leaders of all sets in this process, none started; of a set that the directory does not let us use now, one that
+    waits (``serve.awaited``). Raises ConfigError, CertificateError (of the directory itself).
+    """
+    return {
+        one.name: led(one.name, config.folder, partial(leader, config, one, triples=one.max_triples))
+        for one in sets_to_lead(config)
+    }
 
 
 def arranged(

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from mpc_ray.errors import CertificateError
 from mpc_ray.trust.directory import Directory
-from mpc_ray.trust.folder import open_folder
+from mpc_ray.trust.folder import open_gateway
 
 log = logging.getLogger("mpc_ray.serve")
 
@@ -35,27 +35,34 @@ class Published:
     document: bytes = field(repr=False)
     etag: str
     places: Mapping[str, Place]
+    directory: Directory = field(repr=False)
 
     @staticmethod
     def of(directory: Directory) -> Published:
-        """What to publish of a directory that was verified."""
+        """What to publish of a directory that was verified. Logs which sets cannot be used as it is."""
         document = json.dumps(directory.to_json(), separators=(",", ":")).encode()
         places = {}
         for name in directory.sets():
-            try:
-                a, b, c = directory.parties(name)
-            except (
-                CertificateError
-            ) as error:  # one operator who forgot to renew must not end the others' service
-                log.warning("set %s cannot be used: %s", name, error)
-                continue
+            a, b, c = directory.listed(name)
             places[name] = Place(
                 (a.jurisdiction, b.jurisdiction, c.jurisdiction), (a.region, b.region, c.region)
             )
         etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
-        return Published(directory.federation, document, etag, places)
+        published = Published(directory.federation, document, etag, places, directory)
+        for name in places:
+            if why := published.why_not(name):
+                log.warning("set %s cannot be used: %s", name, why)
+        return published
 
     @staticmethod
     def load(folder: Path) -> Published:
         """Read and verify the directory installed in a gateway's folder. Raises ConfigError, CertificateError."""
-        return Published.of(open_folder(folder).directory())
+        return Published.of(open_gateway(folder).directory())
+
+    def why_not(self, set_name: str) -> str:
+        """Why the directory does not let a set be used now, for people: an operator forgot to renew. "" if it does."""
+        try:
+            self.directory.parties(set_name)
+        except CertificateError as error:
+            return error.cause
+        return ""

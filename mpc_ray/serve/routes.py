@@ -6,10 +6,10 @@ import contextlib
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
-from cryptography import x509
 from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 
+from mpc_ray.errors import MpcError
 from mpc_ray.serve import schema
 from mpc_ray.serve.infer import authenticate
 from mpc_ray.serve.openapi import INFER, KEYED, METRICS, PARTIES, PLAIN, READY
@@ -26,7 +26,9 @@ from mpc_ray.serve.schema import (
     SetsBody,
     TensorBody,
 )
+from mpc_ray.serve.views import SetView
 from mpc_ray.telemetry import metrics
+from mpc_ray.trust.dates import dates
 
 if TYPE_CHECKING:
     from mpc_ray.serve.app import Gateway
@@ -70,7 +72,12 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     async def live() -> LiveBody:
         return LiveBody(live=True)
 
-    @app.get("/v2/health/ready", summary="Is there a set that answers jobs?", **READY)
+    @app.get(
+        "/v2/health/ready",
+        summary="Is there a set that answers jobs?",
+        response_model_exclude_defaults=True,
+        **READY,
+    )
     async def ready() -> ReadyBody:
         if gateway.draining:
             raise ProblemError(
@@ -80,9 +87,11 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
                 remedy="send requests to another",
                 headers={"Retry-After": "5"},
             )
+        down = {view.name: _why(gateway, view) for view in gateway.views if not view.ready}
         if not any(view.ready for view in gateway.views):
-            raise _not_ready("no set of parties answers jobs now")
-        return ReadyBody(ready=True)
+            each = "; ".join(f"set {name}: {why}" for name, why in down.items())
+            raise _not_ready(f"no set of parties answers jobs now: {each}")
+        return ReadyBody(ready=True, not_ready=down)
 
     @app.get("/v2/models/{name}", summary="A model, as KServe describes it", **KEYED)
     async def model(request: Request, name: ModelName) -> ModelMetadataBody:
@@ -126,6 +135,7 @@ def _sets(gateway: Gateway) -> list[SetBody]:
             SetBody(
                 set=view.name,
                 ready=view.ready and not gateway.draining,
+                why=_why(gateway, view),
                 order=order,
                 jurisdictions=list(place.jurisdictions) if place else [],
                 regions=list(place.regions) if place else [],
@@ -164,6 +174,11 @@ def _find(gateway: Gateway, name: str) -> ModelBody:
     return found
 
 
+def _why(gateway: Gateway, view: SetView) -> str:
+    """Why a set is not ready. What the directory says comes first: a leader that waits in Ray Serve cannot tell yet."""
+    return "" if view.ready else gateway.published.why_not(view.name) or view.why
+
+
 def _not_ready(cause: str) -> ProblemError:
     return ProblemError(
         503, "unavailable", cause, remedy="try again in a moment", headers={"Retry-After": "2"}
@@ -171,16 +186,19 @@ def _not_ready(cause: str) -> ProblemError:
 
 
 def _gauge(gateway: Gateway) -> None:
-    """Bring the gauges up to date: queues, and when certificates end."""
-    with contextlib.suppress(OSError, ValueError):  # being replaced just now
-        pem = gateway.config.certificate[0].read_bytes()
-        metrics.certificate("https", x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp())
+    """Bring the gauges up to date: queues, and when certificates and the directory end."""
+    own = {"https": gateway.config.certificate[0], "federation": gateway.config.folder / "tls.pem"}
+    for name, path in own.items():
+        with contextlib.suppress(MpcError):  # being replaced just now
+            metrics.certificate(name, dates(path, name)[1])
+    directory = gateway.published.directory
+    metrics.certificate("directory", directory.expires)
     for view in gateway.views:
         metrics.queue(view.queue, set=view.name)
-        for party in view.parties:
-            metrics.certificate(
-                f"{view.name}/{party.get('party')}", float(party.get("certificate_not_after", 0))
-            )
+        said = {party.get("party"): float(party.get("certificate_not_after", 0)) for party in view.parties}
+        for index in range(3) if view.name in directory.sets() else ():
+            place = f"{view.name}/{index}"  # a party that has rotated may be ahead of the directory
+            metrics.certificate(place, said.get(index) or directory.entry(place).not_after)
 
 
 def _inside(gateway: Gateway, request: Request) -> bool:

@@ -96,6 +96,7 @@ class SetBody(_Body):
 
     set: str
     ready: bool
+    why: str = Field(default="", description="it is not ready, for people")
     order: int = Field(description="0 is what this gateway prefers")
     jurisdictions: list[str] = Field(description="of the three operators, in party order")
     regions: list[str]
@@ -152,9 +153,10 @@ class LiveBody(_Body):
 
 
 class ReadyBody(_Body):
-    """At least one set answers jobs."""
+    """At least one set answers jobs. ``not_ready``: those that do not, and why; left out where all do."""
 
     ready: bool
+    not_ready: dict[str, str] = Field(default_factory=dict, description="by set, why it answers no jobs now")
 
 
 class ModelReadyBody(_Body):

@@ -18,6 +18,7 @@ PERIOD_S = 1.0
 PATIENCE_S = 3.0  # for one answer
 MISSED = 3  # answers in a row that a set may fail to give: one that is busy may be late
 START_S = 10.0
+MOST_WHY = 400  # characters
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class SetView:
     triples: int = 0
     models: Mapping[str, Model] = field(default_factory=dict)
     parties: tuple[Mapping[str, Any], ...] = ()
+    why: str = "not asked yet"  # it is not ready, for people
     missed: int = MISSED  # before the first answer nothing is known
 
 
@@ -96,7 +98,8 @@ class Views:
             missed = min(before.missed + 1, MISSED)
             if before.ready and missed == MISSED:
                 log.warning("set %s does not answer: %s", name, why)
-            return replace(before, ready=before.ready and missed < MISSED, missed=missed)
+            ready = before.ready and missed < MISSED
+            return replace(before, ready=ready, missed=missed, why="" if ready else f"does not answer: {why}")
         if view.ready != before.ready:
             log.info("set %s is %s", name, "ready" if view.ready else "not ready")
         # While a set recovers it may know no models: an unknown model is final to a caller, "not ready" is not.
@@ -117,5 +120,6 @@ def _view(name: str, status: Mapping[str, Any]) -> SetView:
         int(status.get("triples", 0)),
         models,
         tuple(status.get("parties", ())),
+        "" if status.get("ready") else str(status.get("why") or "it does not say why")[:MOST_WHY],
         missed=0,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_ray.errors import ConfigError
+from mpc_ray.telemetry.private import open_private
 
 try:
     from opentelemetry.sdk.resources import Resource
@@ -47,7 +48,7 @@ class FileExporter(SpanExporter):
         self._service = service
         self._lock = threading.Lock()
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            descriptor = open_private(path, os.O_WRONLY | os.O_APPEND)
         except OSError as error:
             raise ConfigError(
                 f"the trace file {path} cannot be written: {error.strerror}", remedy="name another file"

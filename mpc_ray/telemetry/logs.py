@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 from mpc_ray.errors import ConfigError
 from mpc_ray.telemetry import allowed, redact, traces
+from mpc_ray.telemetry.private import open_private
 
 Form = Literal["json", "human"]
 log = logging.getLogger("mpc_ray.telemetry")
@@ -40,7 +42,7 @@ def context(**fields: object) -> Iterator[None]:
 
 
 def setup(service: str, *, file: Path | None = None, level: str = "INFO", form: Form | None = None) -> None:
-    """Log to ``file`` (made for its owner alone), else to stderr. ``form``: None is human on a terminal, else JSON.
+    """Log to ``file`` (for its owner alone), else to stderr. ``form``: None is human on a terminal, else JSON.
 
     A second call replaces the first. Handlers of ``logging.basicConfig`` are removed; uvicorn's must be kept away by
     its own ``log_config=None``. Uncaught exceptions are logged too: class and place. Raises ConfigError for a level or
@@ -71,7 +73,7 @@ def _open(file: Path | None) -> logging.Handler:
     if file is None:
         return logging.StreamHandler(sys.stderr)
     try:
-        file.touch(0o600)
+        os.close(open_private(file, os.O_WRONLY | os.O_APPEND))
         return logging.FileHandler(file, encoding="utf-8")
     except OSError as error:
         raise ConfigError(

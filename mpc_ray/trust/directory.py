@@ -222,6 +222,13 @@ class Directory:
                 count[entry.record.set] = count.get(entry.record.set, 0) + 1
         return tuple(sorted(name for name, members in count.items() if members == 3))
 
+    def listed(self, set: str) -> tuple[PartyRecord, PartyRecord, PartyRecord]:
+        """The three records of a set, by index, whatever their dates and keys: where the parties are, not whether they
+        may be used. ``CertificateError`` unless all are there.
+        """
+        a, b, c = (self.entry(f"{set}/{index}").record for index in range(3))
+        return cast(tuple[PartyRecord, PartyRecord, PartyRecord], (a, b, c))
+
     def parties(self, set: str, now: float | None = None) -> tuple[PartyRecord, PartyRecord, PartyRecord]:
         """The three records of a set, by index. ``CertificateError`` unless all are there, in time, of three operators
         and with keys of their own.

@@ -119,6 +119,17 @@ def open_folder(path: Path) -> Folder:
     return Folder(path)
 
 
+def open_gateway(path: Path) -> Folder:
+    """A folder made by ``request_gateway``, and no other. ``ConfigError`` as ``open_folder``, and for a party's."""
+    folder = open_folder(path)
+    if not isinstance(record := folder.record, GatewayRecord):
+        raise ConfigError(
+            f"{path} is the folder of party {record.place}",
+            remedy="name the gateway's folder: mpc-ray certs request --gateway makes one",
+        )
+    return folder
+
+
 def request_party(
     folder: Path,
     *,

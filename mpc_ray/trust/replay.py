@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mpc_ray.errors import AuthorisationError, ConfigError, Unavailable
+from mpc_ray.errors import AuthorisationError, ConfigError, NotNow, Unavailable
+from mpc_ray.telemetry.private import narrow, open_private
 from mpc_ray.trust import canonical
 from mpc_ray.trust.canonical import Malformed
 
@@ -45,7 +46,9 @@ class ReplayJournal:
     def __init__(self, path: Path, clock: Callable[[], int] = time_ms) -> None:
         self._path, self._clock, self._lock = path, clock, threading.Lock()
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(open_private(path, os.O_RDWR))
+            for ending in ("-wal", "-shm"):  # SQLite makes them as the journal is, and keeps what is there
+                narrow(path.with_name(path.name + ending))
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(
@@ -61,7 +64,12 @@ class ReplayJournal:
                 self._db.execute("INSERT OR IGNORE INTO state VALUES ('swept_ms', 0)")
         except sqlite3.Error as error:
             self._db.close()
-            raise ConfigError(
+            passes = getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_LOCKED,
+                sqlite3.SQLITE_FULL,
+            )
+            raise (NotNow if passes else ConfigError)(
                 f"the replay journal {path} is unusable: {_reason(error)}",
                 remedy="make room on its disk; if the file is damaged, move it away: jobs signed before are refused",
             ) from None

@@ -2,9 +2,8 @@
 
 1. `prices`: the linear bound, and which agents are worth trying. `misfit` proves some problems impossible.
 2. Every thread: short runs of `chains`, each followed by the descent, to the clock or to its share of the moves.
-3. The last thread, once there is an assignment: the bound from `knapsacks`; then CP-SAT on the core, the pairs of
-job and agent that
-   an assignment better than the best may still use, where it is small. An empty core is a proof.
+3. The last thread, once there is an assignment: the bound from `knapsacks`; then CP-SAT on the core, the pairs of job
+   and agent that an assignment better than the best may still use, where it is small. An empty core is a proof.
 4. The last thread, where runs find no assignment: CP-SAT looks for any, or proves that there is none.
 """
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from mpc_ray.planner.jobs.loops.layout import SHARES, Array, Data
-from mpc_ray.planner.jobs.refusal import Sites, group_fault, job_fault, why_nowhere
+from mpc_ray.planner.jobs.refusal import LONGEST_S, Sites, group_fault, job_fault, why_nowhere
 from mpc_ray.planner.jobs.workload import Group, Job, Workload
 from mpc_ray.planner.problem import ProblemError
+
+LARGEST = 1e9  # weights, and factors of a calibration
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def compile_workload(workload: Workload) -> Compiled:
         else:
             kept.append((job, groups[job.group], number, asked))
     kept.sort(key=lambda one: (one[0].due_s, one[0].arrival_s))
+    batch = min(workload.batch, max(1, len(kept)))
     table = np.array(masks, np.bool_).reshape(len(masks), len(workload.triples))
     usable = [group for group in workload.groups if group.name not in faults]
     fixed, item, nbytes = _durations(workload, sites, usable, groups)
@@ -86,7 +89,7 @@ def compile_workload(workload: Workload) -> Compiled:
         fixed,
         item,
         nbytes,
-        _caps(fixed, item, workload.batch),
+        _caps(fixed, item, batch),
         sites.price,
         sites.pairs,
         sites.capacity,
@@ -104,7 +107,7 @@ def compile_workload(workload: Workload) -> Compiled:
         tuple(tuple(v.name for v in group.variants) for group in workload.groups),
         refused,
         np.array([number for _, _, _, number in kept], np.int64),
-        workload.batch,
+        batch,
         workload.now_s,
     )
 
@@ -126,12 +129,12 @@ def _check(workload: Workload) -> None:
             raise ProblemError(f"a {what} needs a name")
     if workload.batch < 1:
         raise ProblemError(f"batch is {workload.batch}, must be at least 1")
-    if not isfinite(workload.now_s):
-        raise ProblemError(f"now_s is {workload.now_s}, must be a number")
+    if not abs(workload.now_s) <= LONGEST_S:
+        raise ProblemError(f"now_s is {workload.now_s}, must be a number of at most {LONGEST_S:g}")
     for where, values in (("weights", workload.weights), ("calibration", workload.calibration)):
         for name, value in vars(values).items():
-            if not isfinite(value) or value < 0:
-                raise ProblemError(f"{where}: {name} is {value}, must be a number not below 0")
+            if not 0 <= value <= LARGEST:
+                raise ProblemError(f"{where}: {name} is {value}, must be a number from 0 to {LARGEST:g}")
 
 
 def _durations(
@@ -149,7 +152,10 @@ def _durations(
             fixed[v, g] = c.overhead_s + c.rounds * variant.rounds * sites.rtt
             item[v, g] = work + c.nbytes * variant.nbytes / sites.bandwidth
             nbytes[v, g] = variant.nbytes
-    # A triple that cannot be used has no row in any list; zeros keep its arithmetic quiet.
+    # What cannot be used is in no list; zeros keep its arithmetic quiet.
+    idle = sorted(set(groups.values()) - {groups[group.name] for group in usable})
+    fixed[:, idle] = 0.0
+    item[:, idle] = 0.0
     fixed[:, :, ~sites.usable] = 0.0
     item[:, :, ~sites.usable] = 0.0
     return fixed, item, nbytes

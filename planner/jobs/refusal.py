@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf, isfinite, isnan
+from math import inf, isnan
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,10 @@ from mpc_ray.planner.problem import ProblemError
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PAIRS = ((0, 1), (0, 2), (1, 2))
+# Far beyond what there is, and so that no sum or product of them overflows.
+MOST = 1e15  # rounds, bytes, seconds of computing
+LONGEST_S = 1e12  # from the clock's zero, and of a round trip
+LEAST, FASTEST = 1e-6, 1e18  # rates, and bytes a second
 
 
 def group_fault(group: Group) -> str | None:
@@ -25,17 +29,17 @@ def group_fault(group: Group) -> str | None:
             f"nbytes of variant {variant.name}": variant.nbytes,
         }
     for name, value in numbers.items():
-        if not isfinite(value) or value < 0:
-            return f"its group {group.name} has {name} {value}, must be a number not below 0"
+        if not 0 <= value <= MOST:
+            return f"its group {group.name} has {name} {value}, must be a number from 0 to {MOST:g}"
     return None if group.variants else f"its group {group.name} has no variant to run"
 
 
 def job_fault(job: Job, now_s: float) -> str | None:
     """What is wrong with the times of a job."""
-    if not isfinite(job.arrival_s):
-        return f"arrival_s is {job.arrival_s}, must be a number"
-    if isnan(job.due_s) or job.due_s == -inf:
-        return f"due_s is {job.due_s}, must be a number"
+    if not abs(job.arrival_s) <= LONGEST_S:
+        return f"arrival_s is {job.arrival_s}, must be a number of at most {LONGEST_S:g}"
+    if not (abs(job.due_s) <= LONGEST_S or job.due_s == inf):
+        return f"due_s is {job.due_s}, must be a number of at most {LONGEST_S:g}, or infinite"
     if job.arrival_s > now_s:
         return f"it arrives at {job.arrival_s:g} s, after now ({now_s:g} s)"
     return None
@@ -172,11 +176,14 @@ def _fault(triple: Triple, links: Mapping[tuple[str, str], Link], distinct_trust
     """Why nothing can run on this triple."""
     if isnan(triple.free_at_s):
         return f"triple {triple.name}: free_at_s is {triple.free_at_s}"
-    if triple.free_at_s == inf:
+    if triple.free_at_s > LONGEST_S:
         return f"triple {triple.name} is down"
     for worker in triple.workers:
-        if not isfinite(worker.rate) or worker.rate <= 0:
-            return f"triple {triple.name}: worker {worker.name} has rate {worker.rate}, must be above 0"
+        if not LEAST <= worker.rate <= FASTEST:
+            return (
+                f"triple {triple.name}: worker {worker.name} has rate {worker.rate}, "
+                f"must be from {LEAST:g} to {FASTEST:g}"
+            )
         if isnan(worker.memory_gb) or worker.memory_gb < 0:
             return f"triple {triple.name}: worker {worker.name} has memory_gb {worker.memory_gb}"
     if distinct_trust:
@@ -194,21 +201,23 @@ def _fault(triple: Triple, links: Mapping[tuple[str, str], Link], distinct_trust
             return f"triple {triple.name}: no link {triple.workers[a].region}–{triple.workers[b].region} is given"
         if fault := _link_fault(link):
             return f"triple {triple.name}: {fault}"
-    for name, value in (("rtt_s", triple.rtt_s), ("bandwidth", triple.bandwidth)):
-        low = -1.0 if name == "rtt_s" else 0.0
-        if value is not None and (not isfinite(value) or value < 0 or value <= low):
-            return f"triple {triple.name}: {name} is {value}"
+    for name, value, low, high in (
+        ("rtt_s", triple.rtt_s, 0.0, LONGEST_S),
+        ("bandwidth", triple.bandwidth, LEAST, FASTEST),
+    ):
+        if value is not None and not low <= value <= high:
+            return f"triple {triple.name}: {name} is {value}, must be from {low:g} to {high:g}"
     return None
 
 
 def _link_fault(link: Link) -> str | None:
     named = f"link {link.between[0]}–{link.between[1]}"
     for name, value in (("rtt_s", link.rtt_s), ("usd_per_gb", link.usd_per_gb)):
-        if not isfinite(value) or value < 0:
-            return f"{named} has {name} {value}, must be a number not below 0"
+        if not 0 <= value <= LONGEST_S:
+            return f"{named} has {name} {value}, must be a number from 0 to {LONGEST_S:g}"
     for name, value in (("bandwidth", link.bandwidth), ("capacity", link.capacity)):
-        if isnan(value) or value <= 0:
-            return f"{named} has {name} {value}, must be above 0"
+        if not value >= LEAST:
+            return f"{named} has {name} {value}, must be at least {LEAST:g}"
     return None
 
 

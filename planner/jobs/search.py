@@ -31,6 +31,7 @@ ALL_ORDERS = (
     30e-6  # seconds a job that must be left for more than one yardstick; four times that for a repair
 )
 FREE = 1e300  # a limit that nothing passes
+NO_TAIL = 1e9  # a latency that no job has; far larger and what is added to it would be lost in rounding
 BY_ARRIVAL = 2 * len(SHARES)  # the mode in which full batches run by arrival
 
 
@@ -203,7 +204,7 @@ class Search:
 
     def free_goal(self, makespan: float) -> Goal:
         """F without tail, limits and moves, for placing jobs one by one."""
-        return Goal(makespan, FREE, np.full(5, FREE), np.zeros(4), self.old, 0.0, self.n)
+        return Goal(makespan, NO_TAIL, np.full(5, FREE), np.zeros(4), self.old, 0.0, self.n)
 
     def settled(self, place: Array) -> Array:
         """The best mode of each queue for F without limits."""

@@ -29,5 +29,5 @@ class JobSettings:
     starts: float = ranged(0.3, 0.05, 0.8, "share of its time in which bifurcation looks for starts")
     small: int = ranged(50, 0, 200, "jobs up to which a workload is small: it has bifurcation's starts too")
     large: int = ranged(
-        500, 100, 5000, "jobs from which on a workload is large: descent instead of annealing"
+        500, 100, 5000, "jobs from which on a workload is large: a previous plan is mended by descent"
     )

@@ -7,15 +7,14 @@ ones.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mpc_ray.planner import fields
 from mpc_ray.planner.problem import ProblemError
 from mpc_ray.planner.settings import SECTIONS, section_class
 from mpc_ray.planner.tuning.targets import TARGETS
@@ -76,14 +75,7 @@ class Sweep:
 
 def read(path: Path) -> Sweep:
     """The sweep in a YAML file. Raises ProblemError: unreadable, or not a sweep."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProblemError(f"sweep {path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ProblemError(f"sweep {path} is not YAML: {str(error).splitlines()[0]}") from error
+    content = fields.content(path, "sweep")
     try:
         return parse(content)
     except ProblemError as error:
@@ -92,29 +84,29 @@ def read(path: Path) -> Sweep:
 
 def parse(content: Any) -> Sweep:
     """The same from what the file holds."""
-    top = _names(
+    top = fields.mapping(
         content, "the sweep", ("targets",), ("trials", "at_once", "search", "rungs", "seed", "held_out_seeds")
     )
     rungs = top.get("rungs", [4, 12, 24])
     if (
-        not (isinstance(rungs, list) and rungs and all(_is_whole(r, 1) for r in rungs))
+        not (isinstance(rungs, list) and rungs and all(fields.is_whole(r, 1) for r in rungs))
         or sorted(set(rungs)) != rungs
     ):
         raise ProblemError(f"rungs are {rungs!r}, must be whole numbers from 1, each above the one before")
     search = top.get("search", "tpe")
     if search not in SEARCHES:
         raise ProblemError(f"search is {search!r}, must be one of {', '.join(SEARCHES)}")
-    seed = _whole(top, "seed", 1, 0)
-    targets = _names(top["targets"], "targets", (), tuple(SECTIONS))
+    seed = fields.whole(top, "seed", 1, 0)
+    targets = fields.mapping(top["targets"], "targets", (), tuple(SECTIONS))
     if not targets:
         raise ProblemError(f"targets are missing: there are {', '.join(TARGETS)}")
     return Sweep(
-        _whole(top, "trials", 40, 1),
-        _whole(top, "at_once", 2, 1),
+        fields.whole(top, "trials", 40, 1),
+        fields.whole(top, "at_once", 2, 1),
         search,
         tuple(rungs),
         seed,
-        _whole(top, "held_out_seeds", 3, 2),  # of one there is no spread
+        fields.whole(top, "held_out_seeds", 3, 2),  # of one there is no spread
         tuple(_target(name, values, rungs[-1], seed) for name, values in targets.items()),
     )
 
@@ -122,13 +114,13 @@ def parse(content: Any) -> Sweep:
 def _target(name: str, content: Any, seen: int, seed: int) -> Target:
     if name not in TARGETS:
         raise ProblemError(f"there is no target {name!r}: there are {', '.join(TARGETS)}")
-    values = _names(content, name, ("settings", "train", "held_out"), ("seconds", "moves"))
+    values = fields.mapping(content, name, ("settings", "train", "held_out"), ("seconds", "moves"))
     if ("seconds" in values) == ("moves" in values):
         raise ProblemError(f"{name} needs either seconds or moves of a run")
     seconds = values.get("seconds")
     if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
         raise ProblemError(f"{name}: seconds are {seconds!r}, must be a number above 0")
-    moves = _whole(values, "moves", 1, 1) if "moves" in values else None
+    moves = fields.whole(values, "moves", 1, 1) if "moves" in values else None
     train, held_out = (_problems(name, values[part], part) for part in ("train", "held_out"))
     both = set(train) & set(held_out)
     if both:
@@ -153,18 +145,18 @@ def _target(name: str, content: Any, seen: int, seed: int) -> Target:
 
 
 def _knobs(name: str, content: Any) -> tuple[Knob, ...]:
-    fields = {field.name: field for field in dataclasses.fields(section_class(name))}
+    known = {field.name: field for field in dataclasses.fields(section_class(name))}
     knobs = []
-    for setting, values in _names(content, f"{name}: settings", (), tuple(fields)).items():
+    for setting, values in fields.mapping(content, f"{name}: settings", (), tuple(known)).items():
         where = f"{name}: {setting}"
-        said = _names({} if values is None else values, where, (), ("low", "high", "log"))
-        whole = isinstance(fields[setting].default, int)
-        low, high = (said.get(end, fields[setting].metadata[end]) for end in ("low", "high"))
+        said = fields.mapping({} if values is None else values, where, (), ("low", "high", "log"))
+        whole = isinstance(known[setting].default, int)
+        low, high = (said.get(end, known[setting].metadata[end]) for end in ("low", "high"))
         for value in (low, high):
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 raise ProblemError(f"{where}: {value!r} must be a {'whole ' if whole else ''}number")
-            if not fields[setting].metadata["low"] <= value <= fields[setting].metadata["high"]:
-                ends = (fields[setting].metadata[end] for end in ("low", "high"))
+            if not known[setting].metadata["low"] <= value <= known[setting].metadata["high"]:
+                ends = (known[setting].metadata[end] for end in ("low", "high"))
                 raise ProblemError(
                     f"{where}: {value:g} is out of its range, {' to '.join(f'{e:g}' for e in ends)}"
                 )
@@ -175,7 +167,7 @@ def _knobs(name: str, content: Any) -> tuple[Knob, ...]:
             )
         knobs.append(Knob(setting, low, high, log, whole))
     if not knobs:
-        raise ProblemError(f"{name}: settings are missing: there are {', '.join(fields)}")
+        raise ProblemError(f"{name}: settings are missing: there are {', '.join(known)}")
     return tuple(knobs)
 
 
@@ -184,38 +176,11 @@ def _problems(name: str, content: Any, part: str) -> list[ProblemSpec]:
         raise ProblemError(f"{name}: {part} must list problems: family, size, count, first_seed")
     found: list[ProblemSpec] = []
     for entry in content:
-        said = _names(entry, f"{name}: {part}", ("family", "size"), ("count", "first_seed"))
-        count, first = _whole(said, "count", 1, 1), _whole(said, "first_seed", 0, 0)
+        said = fields.mapping(entry, f"{name}: {part}", ("family", "size"), ("count", "first_seed"))
+        count, first = fields.whole(said, "count", 1, 1), fields.whole(said, "first_seed", 0, 0)
         family, size = str(said["family"]), str(said["size"])
         TARGETS[name].check(family, size)
         found += [ProblemSpec(family, size, first + k) for k in range(count)]
     if len(set(found)) < len(found):
         raise ProblemError(f"{name}: {part} names a problem twice")
     return found
-
-
-def _names(content: Any, what: str, needed: Sequence[str], optional: Sequence[str]) -> Mapping[str, Any]:
-    """A mapping that has all of `needed`, and nothing that is neither there nor in `optional`."""
-    if not isinstance(content, dict):
-        raise ProblemError(f"{what} must be a mapping, is {type(content).__name__}")
-    known = [*needed, *optional]
-    for name in content:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, 1)
-            hint = f"{close[0]!r} is meant?" if close else f"there are {', '.join(known)}"
-            raise ProblemError(f"{what}: there is no {name!r}; {hint}")
-    for name in needed:
-        if name not in content:
-            raise ProblemError(f"{what}: {name} is missing")
-    return content
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _whole(content: Mapping[str, Any], name: str, default: int, least: int) -> int:
-    value = content.get(name, default)
-    if not _is_whole(value, least):
-        raise ProblemError(f"{name} is {value!r}, must be a whole number from {least}")
-    return int(value)

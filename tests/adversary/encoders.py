@@ -54,6 +54,12 @@ class Parties:
     channels: list[Any]
     traces: list[list[tuple[Any, ...]]] = field(default_factory=list)
 
+    def use(self, variant: str) -> None:
+        """Compute by this variant from now on."""
+        if variant != "bytes":
+            for executor in self.executors:
+                executor.use(variant)
+
     def load(self, export: Export, name: str = "model", job: bytes | None = None) -> list[Message]:
         messages = query.load_messages(export, name, job or secrets.token_bytes(16))
         return together(
@@ -81,9 +87,12 @@ def start(
     return Parties(executors, channels)
 
 
-def loaded(weights: Visibility = "secret", make: Callable[..., Executor] = Executor) -> Parties:
+def loaded(
+    weights: Visibility = "secret", make: Callable[..., Executor] = Executor, variant: str = "bytes"
+) -> Parties:
     """Three parties that hold the small model."""
     parties = start(make=make)
+    parties.use(variant)
     parties.load(small_model(weights)[1])
     return parties
 

@@ -95,11 +95,11 @@ def unmasked(purpose: str) -> Iterator[None]:
 # The purpose of the stream that pads a message of each kind, of the message's own length.
 PADS = {
     "open": "mask", "multiply": "product", "rotated one-hot": "rotation pad", "theta": "eta", "and": "and mask",
-    "select": "select mask",
+    "select": "select mask", "reference": "reference mask",
 }  # fmt: skip
 DEALT = {
     "beta", "kappa", "r_hi", "r_msb", "r_hi²", "r_hi·r_msb", "r_hi·beta", "r_msb·beta", "range check", "thermometer",
-    "zero test", "one-hot", "digits", "and products", "rho", "rho·r_hi", "rho·r_msb", "reshare",
+    "zero test", "zero counts", "one-hot", "digits", "and products", "rho", "rho·r_hi", "rho·r_msb", "reshare",
 }  # fmt: skip
 
 

@@ -68,6 +68,9 @@ def view_tests(found: Recording, receiver: int, turns: int, buckets: int) -> dic
     """
     tests = message_tests(found, receiver, turns)
     tests["count, both halves"] = uniform_p(_counts(found.sent, receiver), 256)
+    if any(part.what == "reference" for part in found.sent):  # the fewest rounds: there is no rotation
+        tests["reference, both halves"] = uniform_p(_references(found.sent, receiver, turns), turns)
+        return tests
     tests["position of the rotated one-hot"] = uniform_p(_positions(found.sent, receiver, buckets), buckets)
     tests["theta and rotation together"] = uniform_p(_turned_back(found, receiver, turns, buckets), turns)
     return tests
@@ -77,7 +80,7 @@ def message_tests(found: Recording, receiver: int, turns: int = 256) -> dict[str
     """The part of ``view_tests`` that does not know of a softmax: messages, and the sums of both halves of openings."""
     tests: dict[str, float] = {}
     for name, received in _received(found.sent, receiver):
-        if "theta" in name:
+        if "theta" in name or "reference" in name:
             tests[name] = uniform_p(received[:, 0], turns)
             continue
         rows = _free_bits(received) if received.shape[1] == dpf.key_bytes(16) else received
@@ -138,6 +141,17 @@ def _opened(sent: list[Sent], receiver: int) -> Iterator[tuple[str, np.ndarray]]
                     sums.append((first ^ second).reshape(-1, 1))
         if sums:
             yield f"{what}, both halves", np.concatenate(sums)
+
+
+def _references(sent: list[Sent], receiver: int, turns: int) -> np.ndarray:
+    """Opened references m·w - η, where η must hide m."""
+    sums = []
+    for (role, _), halves in _by_site(sent, "reference").items():
+        assert (role + 2) % 3 not in halves
+        if receiver in (role, (role + 1) % 3):
+            first, second = (half.reshape(-1).astype(np.int64) for half in halves.values())
+            sums.append((first + second) % turns)
+    return np.concatenate(sums)
 
 
 def _counts(sent: list[Sent], receiver: int) -> np.ndarray:

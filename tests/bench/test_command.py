@@ -42,6 +42,7 @@ def test_ops_print_one_object_and_a_table(capsys: pytest.CaptureFixture[str]) ->
         (["encoder", "--shape", "nothing", *LOCAL], 2),
         (["encoder", *TINY, *LOCAL, "--dump", "/no/such/folder/x.npz"], 2),
         (["encoder", *TINY, *LOCAL, "--dump", "x.txt"], 2),
+        (["encoder", *TINY, *LOCAL, "--profile", "x.txt"], 2),
         (["encoder", *TINY, "--launcher", "processes", "--no-tls"], 2),
         (["encoder", *TINY, *LOCAL, "--protocol", "trust_me"], 2),
         (["ops", "--op", "nothing", *LOCAL], 2),

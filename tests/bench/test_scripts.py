@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +67,31 @@ def test_a_million_sentences_are_priced(load_script: Any) -> None:
     assert cost.traffic(0.5)["two regions"] == pytest.approx(1e6 * 0.5 * 0.02)
 
 
+def test_cpu_time_by_kernel_adds_up() -> None:
+    """In a process of its own: it puts a clock around every kernel."""
+    words = [sys.executable, str(ROOT / "benchmarks" / "cpu_time.py"), "--shape", "1x32x2x64", "--seq", "8"]
+    answer = subprocess.run(
+        [*words, "--runs", "1", "--json"], capture_output=True, text=True, check=False, timeout=170
+    )
+    assert answer.returncode == 0, answer.stderr
+    found = json.loads(answer.stdout)
+    by_kernel = found["cpu_seconds_by_kernel"]
+    assert {"ring.matmul_packed", "lookup.lookup_sums", "PRF: expand", "TLS: encrypt and write"} <= set(
+        by_kernel
+    )
+    assert found["calls_by_kernel"]["python and torch"] == 3  # one job at each party
+    assert found["calls_by_kernel"]["ring.matmul_packed"] == 3 * 4  # four matrices a layer
+    assert 0 < sum(by_kernel.values()) <= 1.05 * found["cpu_seconds"]  # what other threads do is in neither
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "batching",
         "compare",
+        "cpu_time",
         "gateway_batching",
+        "predict",
         "privacy_cost",
         "protocols",
         "recompute",
@@ -121,6 +142,15 @@ def test_soak_fails_on_lost_requests_and_server_errors_only(soak: Any) -> None:
         "honest: 504": 2,
         "honest: ReadTimeout": 3,
     }
+
+
+def test_soak_says_whose_the_memory_is(soak: Any) -> None:
+    ray = ["ray::ServeReplica:gateway:Gateway.handle", "/x/ray/gcs/gcs_server", "python"]
+    assert soak.kind_of(ray) == "ServeReplica:gateway:Gateway"
+    assert soak.kind_of(["/x/ray/gcs/gcs_server", "--log_dir=/tmp"]) == "gcs_server"
+    assert soak.kind_of(["/bin/python", "/x/benchmarks/gateway_overhead.py"]) == "gateway_overhead.py"
+    samples = [(float(i), 30.0 + i, Counter(head=10 + i, proxy=20)) for i in range(20)]
+    assert soak.by_process(samples) == {"head": (10.5, 28.5), "proxy": (20, 20)}
 
 
 def test_a_benchmark_ends_what_its_gateway_left_running(load_script: Any) -> None:

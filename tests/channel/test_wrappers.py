@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mpc_ray.channel import Channel, CutOff, Delayed, Tampering
+from mpc_ray.channel.wrappers import Reckoned
 from mpc_ray.errors import BadFrame, PeerLost
 
 
@@ -43,6 +44,21 @@ def test_delay_is_the_latency(parties: Any, kind: str) -> None:
         counts = channel.meter.snapshot()
         assert counts["bytes_sent"] == 4 * 2 * 160
         assert counts["rounds"] == 3
+
+
+def test_another_link_from_now_on(parties: Any, kind: str) -> None:
+    channels = [Delayed(channel, 0.3) for channel in parties.make(kind)]
+
+    def run(channel: Delayed) -> float:
+        channel.change(0.0, None)
+        start = time.monotonic()
+        for step in range(4):
+            round_of(channel, step, 100)
+        took = time.monotonic() - start
+        channel.close()
+        return took
+
+    assert max(parties.together([lambda c=c: run(c) for c in channels])) < 0.6
 
 
 def test_delay_is_the_bandwidth(parties: Any, kind: str) -> None:
@@ -125,3 +141,27 @@ def test_tampering_with_the_length_is_a_bad_frame(parties: Any, kind: str) -> No
     Tampering(a, lambda step, peer, payload: payload + b"x").send(1, 0, 1, [buffer(4)])
     with pytest.raises(BadFrame, match="length 5 bytes, not 4"):
         b.receive(0, 0, [buffer(4)])
+
+
+def test_a_reckoned_link_waits_for_nothing_and_says_what_it_would_have_been(parties: Any, kind: str) -> None:
+    """Four rounds at 50 s one way, and 1 MB at 1 Mbit/s in both directions at once."""
+    channels = [Reckoned(channel, 50.0) for channel in parties.make(kind)]
+
+    def run(channel: Reckoned) -> tuple[float, float, float]:
+        start = time.monotonic()
+        channel.begin(bytes(16), 0)
+        for step in range(4):
+            round_of(channel, step, 100)
+        far = channel.seconds
+        channel.change(0.0, 1e6)
+        channel.begin(bytes(16), 1)
+        round_of(channel, 0, 1_000_000)
+        narrow = channel.seconds
+        took = time.monotonic() - start
+        channel.close()
+        return far, narrow, took
+
+    for far, narrow, took in parties.together([lambda c=c: run(c) for c in channels]):
+        assert 200.0 <= far < 201.0
+        assert 8.0 <= narrow < 9.0
+        assert took < 10.0

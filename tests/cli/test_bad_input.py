@@ -121,7 +121,7 @@ def test_a_port_in_use(cli: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) ->
         port = taken.getsockname()[1]
         monkeypatch.setattr("mpc_ray.session.PartySettings", partial(PartySettings, port=port))
         cli("embed", "a", "--model", tiny, "--launcher", "threads").one_line_error(
-            2, f"port {port}", "in use"
+            75, f"port {port}", "in use"
         )
 
 

@@ -195,31 +195,6 @@ def test_a_signal_ends_the_parties_and_the_program(
     assert not list(tmp_path.glob("mpc-*"))  # no logs, no keys
 
 
-@pytest.mark.parametrize("line", ["starting three parties", "importing"])
-def test_sigterm_under_ray(tiny: Path, tmp_path: Path, line: str) -> None:
-    """Ray installs a handler of its own: while it starts, and once the parties run."""
-    pytest.importorskip("ray")
-    child = subprocess.Popen(
-        [*PROGRAM, "embed", "a text", "--launcher", "ray", "--model", str(tiny), "--json"],
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stderr is not None
-    while not (heard := child.stderr.readline()).count(line):
-        assert heard, "it ended before"
-    time.sleep(2.5 if line.startswith("starting") else 0)
-    child.send_signal(signal.SIGTERM)
-    out, err = child.communicate(timeout=60)
-    assert child.returncode == 143, err
-    assert json.loads(out) == interrupted("SIGTERM", 143)
-    assert err.splitlines()[-1] == "stopped"
-    assert "***" not in err  # no native stack
-    assert "Traceback" not in err
-
-
 def test_leaving_runs_exit_functions_and_waits_for_no_thread(tmp_path: Path) -> None:
     code = (
         "import atexit, sys, threading, time\n"

@@ -14,7 +14,9 @@ import pytest
 
 from mpc_ray.cli import supervise
 from mpc_ray.cli.supervise import keep_running
+from mpc_ray.errors import NotNow
 
+ROOT = Path(__file__).parents[2]
 SUPERVISOR = (
     "import sys; from mpc_ray.cli.supervise import keep_running; sys.exit(keep_running(sys.argv[1:]))"
 )
@@ -50,6 +52,21 @@ def test_it_comes_back_until_it_ends_by_itself(tmp_path: Path) -> None:
 def test_what_was_refused_is_not_started_again(tmp_path: Path, code: int) -> None:
     assert keep_running(counted(tmp_path, [code, 0]), lambda line: None) == code
     assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_what_may_pass_is_started_again(tmp_path: Path) -> None:
+    """A connection, a certificate; a port or a folder that another process still has."""
+    assert keep_running(counted(tmp_path, [5, NotNow.exit_code, 0]), lambda line: None) == 0
+    assert (tmp_path / "runs").read_text() == "xxx"
+
+
+@pytest.mark.parametrize("name", ["party", "gateway", "proxy"])
+def test_systemd_is_told_the_same(name: str) -> None:
+    unit = (ROOT / "configs" / "systemd" / f"mpc-ray-{name}.service").read_text()
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and line[0] != "#")
+    assert {0, *map(int, settings["RestartPreventExitStatus"].split())} == set(supervise.FINAL)
+    assert settings["Restart"] == "on-failure"
+    assert settings["StartLimitIntervalSec"] == "0", "systemd gives up after five quick failures otherwise"
 
 
 def wait_for(path: Path) -> int:

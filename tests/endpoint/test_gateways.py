@@ -25,7 +25,7 @@ from mpc_ray.endpoint.config import Limits, Listen
 from mpc_ray.endpoint.dial import ask, dial_endpoint, endpoint_hello
 from mpc_ray.endpoint.gateways import Gateways
 from mpc_ray.endpoint.standing import read
-from mpc_ray.errors import ChannelError
+from mpc_ray.errors import CertificateError, ChannelError
 from mpc_ray.trust.certs import Identity, client_context
 from mpc_ray.trust.folder import install, open_folder, request_gateway
 
@@ -182,3 +182,39 @@ def test_one_gateways_halves_do_not_drop_anothers(
         for stream in halves:
             stream.close()
         made.close()
+
+
+def test_a_gateway_removed_while_it_arrives_is_not_let_in(
+    federation: Federation, gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing, whole = read(federation.parties[0].path), gateways._begin
+    parties = tuple(e for e in standing.directory.entries if e.record.place != "gateway/gw")
+    without = replace(standing, directory=replace(standing.directory, entries=parties))
+
+    def begin(*given: Any) -> None:
+        gateways.renew(without)  # after its certificate was looked at
+        whole(*given)
+
+    monkeypatch.setattr(gateways, "_begin", begin)
+    link = dialled(federation, gateways)
+    with pytest.raises(ChannelError):
+        ask(link, Message({"cmd": "status"}), 5)
+    link.close()
+    assert not gateways._links
+
+
+def test_with_an_expired_directory_nothing_is_computed(federation: Federation, gateways: Gateways) -> None:
+    """Those who ask how it is are told; a newer directory is taken up without a restart."""
+    standing = read(federation.parties[0].path)
+    old = replace(standing, directory=replace(standing.directory, expires=int(time.time()) - 1))
+    link = dialled(federation, gateways)
+    ask(link, Message(dict(RUN)), 5)
+    gateways.renew(old)
+    for command in ("open", "run", "submit"):
+        with pytest.raises(CertificateError, match="its directory expired at") as caught:
+            ask(link, Message(RUN | {"cmd": command}), 5)
+        assert caught.value.code == "directory_expired"
+    assert ask(link, Message({"cmd": "status"}), 5).header["ok"] is True
+    gateways.renew(standing)
+    ask(link, Message(dict(RUN)), 5)
+    link.close()

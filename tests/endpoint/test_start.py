@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mpc_ray.endpoint import front as front_module
 from mpc_ray.endpoint.config import PartyConfig
 from mpc_ray.endpoint.front import Front
 from mpc_ray.endpoint.standing import read
-from mpc_ray.errors import CertificateError, ConfigError, MpcError
+from mpc_ray.errors import CertificateError, ConfigError, MpcError, NotNow
 from mpc_ray.trust.authority import FederationAuthority
 from mpc_ray.trust.folder import install, request_party
 
@@ -89,15 +90,27 @@ def test_a_port_in_use(known: FederationFolders, port: str) -> None:
     folder = known.folders["eu"][0]
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = {"host": "127.0.0.1", "port": server.getsockname()[1]}
-        fails(config(folder, **{port: taken}), ConfigError, f"port {taken['port']} on 127.0.0.1 is in use")
+        fails(config(folder, **{port: taken}), NotNow, f"port {taken['port']} on 127.0.0.1 is in use")
     with running(config(folder)):  # whatever was made before it failed was let go of
         pass
+
+
+def test_a_party_whose_directory_has_expired_is_not_ready_until_there_is_a_newer_one(
+    known: FederationFolders,
+) -> None:
+    with running(config(known.folders["eu"][0])) as front:
+        assert not any("directory" in why for why in front.waiting())
+        now = front._watch.now
+        front._watch.now = replace(now, directory=replace(now.directory, expires=int(time.time())))
+        assert any("its directory expired at" in why for why in front.waiting())
+        assert front.status()["ready"] is False
 
 
 def test_a_folder_in_use(known: FederationFolders) -> None:
     folder = known.folders["eu"][0]
     with running(config(folder)):
-        fails(config(folder), ConfigError, "another mpc-ray party runs on")
+        again = fails(config(folder), NotNow, "another mpc-ray party runs on")
+    assert again.exit_code == 75, "it may just be ending: who supervises this one starts it again"
 
 
 def test_a_folder_that_others_may_enter(known: FederationFolders) -> None:

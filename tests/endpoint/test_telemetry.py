@@ -77,6 +77,7 @@ def test_metrics_count_it(endpoints: Three, ran: tuple[Job, str]) -> None:
     assert found['mpc_ray_jobs_total{code="replayed",set="eu"}'] >= 1
     assert found['mpc_ray_rounds_total{set="eu"}'] > 10 and found['mpc_ray_bytes_sent_total{set="eu"}'] > 1000
     assert found['mpc_ray_certificate_seconds_left{certificate="eu/1"}'] > 80 * 86_400
+    assert found['mpc_ray_certificate_seconds_left{certificate="eu/1/directory"}'] > 80 * 86_400
     assert wait_until(lambda: scrape(endpoints, 1)['mpc_ray_held_bytes{kind="envelopes"}'] == 0, 3)
     assert found["mpc_ray_telemetry_dropped_total"] == 0
 

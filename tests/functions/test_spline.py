@@ -30,6 +30,19 @@ def test_polynomials_are_reproduced(degree: int) -> None:
         assert np.abs(evaluate(spline, x, high) - f(x)).max() <= bound
 
 
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_a_coarser_spline_is_the_same_function(degree: int) -> None:
+    """Integers from integers: fewer bits in the scale and in the position, one set of tables for both."""
+    spline = fit(np.cos, WINDOW, degree=degree, fraction=8, scale=24)
+    coarse, tables = spline.coarser(4, torch.device("cpu"))
+    assert (coarse.scale, coarse.fraction, coarse.degree, coarse.flags) == (20, 6, degree, None)
+    x = np.linspace(WINDOW.low, WINDOW.high, 5001)[:-1]
+    for high in (False, True):
+        assert np.abs(evaluate(coarse, x, high) - evaluate(spline, x, high)).max() < 2.0**-9
+    assert torch.equal(tables.tables, torch.cat([spline.tables, coarse.tables]))
+    assert spline.coarser(4, torch.device("cpu"))[0] is coarse
+
+
 def test_index_may_be_one_too_high() -> None:
     """The guard cell: at the usable end the index one too high is still the window's own last cell."""
     spline = fit(np.sin, WINDOW, degree=2, fraction=12, scale=40)

@@ -32,6 +32,11 @@ class Trio:
         for executor in self.executors:
             executor.allow_trace = allow_trace
 
+    def use(self, variant: str) -> None:
+        """Compute by this variant from now on."""
+        for executor in self.executors:
+            executor.use(variant)
+
     def load(self, export: Export, name: str = "m") -> None:
         messages = query.load_messages(export, name, secrets.token_bytes(16))
         self._all(lambda i: self.executors[i].load(messages[i]))

@@ -28,9 +28,10 @@ from mpc_ray.serve.state import LocalState
 from mpc_ray.trust import certs
 from mpc_ray.trust.authorisation import Authorisation, SigningKey
 from mpc_ray.trust.authority import FederationAuthority
-from mpc_ray.trust.folder import install, request_gateway, request_party
+from mpc_ray.trust.folder import install, request_gateway, request_party, rotate
 
 FEDERATION = "example"
+DAY_S = 86_400
 PLACES = {"eu": ("DE", "FR", "IE"), "us": ("US", "US", "CA")}
 DIGEST = hashlib.sha256(b"tiny").hexdigest()
 MODEL = {"name": "tiny", "digest": DIGEST, "lengths": [16, 32], "hidden": 32}
@@ -84,10 +85,19 @@ class Federation:
     key: SigningKey
 
 
-def federation(root: Path, sets: tuple[str, ...] = ("eu", "us")) -> Federation:
-    """Three parties in each of ``sets`` and a gateway, signed by one authority."""
-    authority = FederationAuthority.init(root / "ca", FEDERATION)
-    requests = [request_gateway(root / "gw", name="one")]
+def federation(
+    root: Path, sets: tuple[str, ...] = ("eu", "us"), *, expired: tuple[str, ...] = ()
+) -> Federation:
+    """Three parties in each of ``sets`` and a gateway, signed by one authority. ``expired``: places (``eu/0``,
+    ``gateway/one``) whose certificates ended ten days ago.
+    """
+    now = time.time() - 40 * DAY_S if expired else None
+
+    def days(place: str) -> int:
+        return 30 if place in expired else 90
+
+    authority = FederationAuthority.init(root / "ca", FEDERATION, now=now)
+    requests = [request_gateway(root / "gw", name="one", days=days("gateway/one"), now=now)]
     for name in sets:
         for index, jurisdiction in enumerate(PLACES[name]):
             port = 50100 + 10 * index
@@ -101,21 +111,35 @@ def federation(root: Path, sets: tuple[str, ...] = ("eu", "us")) -> Federation:
                     jurisdiction=jurisdiction,
                     peer=f"127.0.0.1:{port}",
                     gateway=f"127.0.0.1:{port + 1}",
+                    days=days(f"{name}/{index}"),
+                    now=now,
                 )
             )
-    install(root / "gw", authority.sign(requests), fingerprint=authority.fingerprint)
+    directory = authority.sign(requests, now=now)
+    for folder in (root / "gw", *(root / f"{name}{index}" for name in sets for index in range(3))):
+        install(folder, directory, fingerprint=authority.fingerprint, now=now)
     return Federation(root / "gw", SigningKey.generate())
 
 
-def public_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 signed by itself, and its key: what clients of the open Internet would see."""
+def renew(root: Path, *folders: str) -> None:
+    """What operators do when certificates end, and the gateway's after them: rotate, sign, install."""
+    authority = FederationAuthority.load(root / "ca")
+    directory = authority.sign([rotate(root / name) for name in folders])
+    for name in {*folders, "gw"}:
+        install(root / name, directory)
+
+
+def public_certificate(folder: Path, name: str, days: int = 1) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 signed by itself, and its key: what clients of the open Internet would see. It ends
+    in ``days`` from now.
+    """
     key, now = certs.new_key(), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")]
     made = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

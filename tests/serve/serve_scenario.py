@@ -25,6 +25,7 @@ from mpc_ray.serve.cluster import joined
 from mpc_ray.serve.config import RaySettings
 
 LEADER = "scripted:leader"
+QUICK = {"upscale_delay_s": 0.2, "downscale_delay_s": 1, "metrics_interval_s": 0.2, "look_back_period_s": 1}
 
 
 class Caller:
@@ -135,31 +136,62 @@ async def under_load(caller: Caller, change: Any, clients: int = 3) -> dict[str,
 
 
 def as_driver(of: Federation, settings: Path) -> dict[str, Any]:
-    """The same application under uvicorn in this process, its triples behind handles: ``mpc-ray gateway``."""
+    """The same application under uvicorn in this process, its triples behind handles: ``mpc-ray gateway``. They grow
+    from one to two under load, and shrink after it.
+    """
     from ray import serve
 
-    from mpc_ray.serve import driver
-    from mpc_ray.serve.config import GatewayConfig
+    from mpc_ray.serve import deployments, driver
+    from mpc_ray.serve.config import GatewayConfig, SetSettings
     from mpc_ray.serve.host import hosted
 
     driver.joined = lambda _: contextlib.nullcontext()  # this process is in its Ray already
-    config = GatewayConfig.load(settings).model_copy(update={"port": 0})
+    deployments.PACE = dict(QUICK)
+    config = GatewayConfig.load(settings)
+    config = config.model_copy(update={"port": 0, "sets": (SetSettings(name="eu", max_triples=2),)})
 
-    async def ask(url: str) -> str:
+    async def running(wanted: int, seconds: float = 60.0) -> int:
+        """How many triples run, once it is so many or the time is over."""
+        end = time.monotonic() + seconds
+        while True:
+            status = await asyncio.to_thread(serve.status)
+            now = status.applications["mpc-ray-eu"].deployments["Triple-eu"].replica_states.get("RUNNING", 0)
+            if now == wanted or time.monotonic() > end:
+                return now
+            await asyncio.sleep(0.2)
+
+    async def ask(url: str) -> dict[str, Any]:
         caller = Caller(of, url, of.folder / "ca.pem", named=False)
         await caller.until_ready()
         word = caller.word(await caller.infer())
+        counts, leaders, done = [await running(1)], set(), asyncio.Event()
+
+        async def load() -> None:
+            while not done.is_set():
+                answer = await caller.infer("slow")
+                if answer.status_code == 200:
+                    leaders.add(answer.json()["timing"]["pid"])
+
+        loads = [asyncio.create_task(load()) for _ in range(4)]
+        counts.append(await running(2))
+        end = time.monotonic() + 20
+        while len(leaders) < 2 and time.monotonic() < end:
+            await asyncio.sleep(0.2)
+        done.set()
+        await asyncio.gather(*loads)
+        counts.append(await running(1))
+        await caller.infer()
         await caller.http.aclose()
-        return word
+        return {"word": word, "counts": counts, "leaders": len(leaders), "seen": dict(caller.seen)}
 
     with driver.triples_on_ray(config, LEADER) as triples:
         there = list(serve.status().applications)
         with hosted(config, triples) as server:
-            word = asyncio.run(ask(server.url))
+            found = asyncio.run(ask(server.url))
     end = time.monotonic() + 10
     while serve.status().applications and time.monotonic() < end:
         time.sleep(0.1)
-    return {"word": word, "during": there, "after": list(serve.status().applications)}
+    return {"during": there, "after": list(serve.status().applications), **found}
 
 
 def main(root: Path) -> None:

@@ -7,14 +7,22 @@ import stat
 from pathlib import Path
 
 import pytest
+from gateways import federation
 
 from mpc_ray.errors import ConfigError, InputError
 from mpc_ray.serve.apikeys import BEARER, DATABASE, SERVER_KEY, ApiKey, Claim, KeyRing, KeyStore
+from mpc_ray.trust.folder import request_gateway
 
 
 def find(ring: KeyRing, bearer: str) -> ApiKey | None:
     claim = Claim.of(bearer)
     return ring.find(claim) if claim else None
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    request_gateway(tmp_path / "gw", name="one")
+    return tmp_path / "gw"
 
 
 class Clock:
@@ -24,11 +32,11 @@ class Clock:
         return self.now
 
 
-def test_a_key_is_found_by_its_bearer_alone(tmp_path: Path) -> None:
-    store = KeyStore(tmp_path)
+def test_a_key_is_found_by_its_bearer_alone(folder: Path) -> None:
+    store = KeyStore(folder)
     made = store.create("search service", tenant="acme", per_minute=7, models=("m",), purposes=("p", "q"))
     assert BEARER.fullmatch(made.bearer)
-    ring = KeyRing(tmp_path)
+    ring = KeyRing(folder)
     assert find(ring, made.bearer) == made.key == store.list()[0]
     assert made.key.models == ("m",) and made.key.purposes == ("p", "q") and made.key.per_minute == 7
     other = store.create("other")
@@ -47,11 +55,11 @@ def test_a_key_is_found_by_its_bearer_alone(tmp_path: Path) -> None:
     ring.close()
 
 
-def test_the_secret_is_not_stored_and_not_shown(tmp_path: Path) -> None:
-    made = KeyStore(tmp_path).create("one")
+def test_the_secret_is_not_stored_and_not_shown(folder: Path) -> None:
+    made = KeyStore(folder).create("one")
     secret = made.bearer.rsplit("_", 1)[1] if made.bearer.count("_") == 2 else made.bearer[-43:]
     assert secret not in repr(made)
-    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    kept = b"".join(path.read_bytes() for path in folder.iterdir())
     assert made.key.id.encode() in kept
     assert secret.encode() not in kept
     claim = Claim.of(made.bearer)
@@ -59,18 +67,18 @@ def test_the_secret_is_not_stored_and_not_shown(tmp_path: Path) -> None:
     assert claim.digest not in kept, "a hash without the server's key"
     assert claim.digest.hex() not in repr(claim) and repr(claim.digest)[2:-1] not in repr(claim)
     for name in (DATABASE, SERVER_KEY):
-        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
 
 
-def test_the_hash_depends_on_the_servers_key(tmp_path: Path) -> None:
-    made = KeyStore(tmp_path).create("one")
-    (tmp_path / SERVER_KEY).write_bytes(bytes(32))
-    assert find(KeyRing(tmp_path), made.bearer) is None
+def test_the_hash_depends_on_the_servers_key(folder: Path) -> None:
+    made = KeyStore(folder).create("one")
+    (folder / SERVER_KEY).write_bytes(bytes(32))
+    assert find(KeyRing(folder), made.bearer) is None
 
 
-def test_revocation_and_expiry_reach_a_running_gateway(tmp_path: Path) -> None:
-    store, clock, now = KeyStore(tmp_path), Clock(), [1_000_000]
-    ring = KeyRing(tmp_path, clock=clock, now_ms=lambda: now[0])
+def test_revocation_and_expiry_reach_a_running_gateway(folder: Path) -> None:
+    store, clock, now = KeyStore(folder), Clock(), [1_000_000]
+    ring = KeyRing(folder, clock=clock, now_ms=lambda: now[0])
     made = store.create("one")
     assert find(ring, made.bearer), "a key made a moment ago is known at once"
     revoked = store.revoke(made.key.id)
@@ -86,8 +94,8 @@ def test_revocation_and_expiry_reach_a_running_gateway(tmp_path: Path) -> None:
     ring.close()
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
-    store = KeyStore(tmp_path)
+def test_what_is_refused(folder: Path) -> None:
+    store = KeyStore(folder)
     for name in ("", "a" * 64, "line\nbreak", "-x"):
         with pytest.raises(InputError, match="name"):
             store.create(name)
@@ -97,18 +105,36 @@ def test_what_is_refused(tmp_path: Path) -> None:
         store.create("a", expires_ms=1)
     with pytest.raises(InputError, match="no API key"):
         store.revoke("0" * 16)
-    with pytest.raises(ConfigError, match="not a folder"):
-        KeyStore(tmp_path / "none")
-    (tmp_path / SERVER_KEY).chmod(0o640)
+    (folder / SERVER_KEY).chmod(0o640)
     with pytest.raises(ConfigError, match="read by others"):
-        KeyRing(tmp_path)
-    (tmp_path / SERVER_KEY).chmod(0o600)
-    (tmp_path / SERVER_KEY).write_bytes(b"short")
+        KeyRing(folder)
+    (folder / SERVER_KEY).chmod(0o600)
+    (folder / SERVER_KEY).write_bytes(b"short")
     with pytest.raises(ConfigError, match="32 bytes"):
-        KeyStore(tmp_path)
+        KeyStore(folder)
 
 
-def test_a_damaged_database_is_named(tmp_path: Path) -> None:
-    (tmp_path / DATABASE).write_bytes(b"this is no database at all, but long enough to look like one" * 20)
+def test_only_a_gateways_folder_gets_keys(folder: Path, tmp_path: Path) -> None:
+    """Nothing is left in a folder that was named by mistake, and a gateway's must be closed to others."""
+    made = federation(tmp_path / "f", ("eu",)).folder.parent
+    empty = tmp_path / "empty"
+    empty.mkdir(0o700)
+    for wrong, match in (
+        (made / "eu0", "folder of party eu/0"),
+        (empty, "not the folder of a party or gateway"),
+        (tmp_path / "none", "none cannot be read"),
+    ):
+        for make in (KeyStore, KeyRing):
+            with pytest.raises(ConfigError, match=match):
+                make(wrong)
+        assert not list(wrong.glob("keys.*"))
+    folder.chmod(0o755)
+    with pytest.raises(ConfigError, match="mode 0755"):
+        KeyStore(folder)
+    assert not (folder / DATABASE).exists()
+
+
+def test_a_damaged_database_is_named(folder: Path) -> None:
+    (folder / DATABASE).write_bytes(b"this is no database at all, but long enough to look like one" * 20)
     with pytest.raises(ConfigError, match=r"keys\.sqlite"):
-        KeyStore(tmp_path)
+        KeyStore(folder)

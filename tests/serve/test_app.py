@@ -71,7 +71,8 @@ def test_what_needs_no_key(made: Federation) -> None:
             assert (other["set"], other["ready"]) == ("us", False)
 
             assert (await get("/v2/health/live")).json() == {"live": True}
-            assert (await get("/v2/health/ready")).json() == {"ready": True}
+            said = {"ready": True, "not_ready": {"us": "it does not say why"}}
+            assert (await get("/v2/health/ready")).json() == said
             assert (await get("/v2/models/tiny/ready")).json() == {"name": "tiny", "ready": True}
             problem(await get("/v2/models/none/ready"), 404, "unknown_model")
             await gateway.infer()
@@ -169,6 +170,13 @@ def test_a_new_directory_is_published_without_a_restart(
             assert (await gateway.client.get("/v1/parties")).json() == before, (
                 "what is damaged is not published"
             )
+
+            def fails(folder: Path) -> None:
+                raise RuntimeError("a fault of our own")
+
+            with monkeypatch.context() as patched:
+                patched.setattr("mpc_ray.serve.app.Published.load", fails)
+                await asyncio.sleep(0.1)
             FederationAuthority.load(tmp_path / "ca").sign([]).save(own.folder / "directory.json")
             for _ in range(100):
                 await asyncio.sleep(0.02)

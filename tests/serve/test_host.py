@@ -18,8 +18,8 @@ import httpx
 import pytest
 from gateways import Fake, Federation, api_key, body, config, federation, problem, public_certificate
 
-from mpc_ray.errors import ConfigError
-from mpc_ray.serve import door as door_module
+from mpc_ray.errors import ConfigError, NotNow
+from mpc_ray.listening import door as door_module
 from mpc_ray.serve.config import GatewayConfig, Https
 from mpc_ray.serve.host import Server, application, hosted, tls_context
 
@@ -230,6 +230,32 @@ def test_silent_connections_are_counted_and_keep_nobody_out(
                 line.close()
 
 
+def test_idle_connections_of_one_address_keep_nobody_out(made: Federation) -> None:
+    """They have passed TLS; a request that is under way is not among those that have to go."""
+    fake = Fake("eu", seconds=1.0)
+    with hosted(config(made, header_s=30.0, connections=6), {"eu": fake}) as server:
+        lines, answers = [], []
+        with client(made, server) as http:
+            asked = threading.Thread(
+                target=lambda: answers.append(http.post("/v1/private/infer", json=body(made)).status_code)
+            )
+            asked.start()
+            while not fake.jobs:
+                time.sleep(0.01)
+            try:
+                for _ in range(12):
+                    raw = silent(server, "127.0.0.2")
+                    lines.append(trusting(made).wrap_socket(raw, server_hostname="gateway"))
+                with client(made, server) as other:
+                    assert other.get("/v2/health/live").status_code == 200
+                assert len(server.server_state.connections) <= 6
+                asked.join()
+                assert answers == [200]
+            finally:
+                for line in lines:
+                    line.close()
+
+
 def test_a_process_may_open_as_many_files_as_it_needs() -> None:
     """In a process of its own: a limit that is lowered stays so."""
     program = (
@@ -292,7 +318,7 @@ def test_what_cannot_start_says_why(made: Federation, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         busy = config(made).model_copy(update={"port": taken.getsockname()[1]})
-        with pytest.raises(ConfigError, match="cannot listen"), hosted(busy, {"eu": Fake("eu")}):
+        with pytest.raises(NotNow, match="cannot listen"), hosted(busy, {"eu": Fake("eu")}):
             pass
 
     class Failing(Fake):

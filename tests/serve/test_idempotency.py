@@ -13,6 +13,7 @@ from mpc_ray.errors import AuthorisationError, DeadlineExceeded
 from mpc_ray.serve.apikeys import KeyStore
 from mpc_ray.serve.idempotency import Conflict, Idempotency
 from mpc_ray.serve.state import Ask, LocalState
+from mpc_ray.trust.folder import request_gateway
 
 pytestmark = pytest.mark.anyio
 KEY = ("api key", "idempotency key")
@@ -132,8 +133,9 @@ async def test_bounded_in_bytes_and_time() -> None:
 
 async def test_the_job_of_a_turn_that_was_lost_may_be_repeated(tmp_path: Path) -> None:
     clock = Clock()
-    state = LocalState(tmp_path, clock=clock)
-    key = KeyStore(tmp_path).create("one").key
+    request_gateway(folder := tmp_path / "gw", name="one")
+    state = LocalState(folder, clock=clock)
+    key = KeyStore(folder).create("one").key
     expires = time.time_ns() // 1_000_000 + 30_000
     asks = [Ask(key, "a" * 32, expires, 16, f"t{i}", 5.0, idempotency="k", digest=b"d") for i in range(2)]
     assert await state.admit(asks[0]) is None

@@ -50,7 +50,7 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         env=os.environ | {"PYTHONPATH": str(HERE), "RAY_SERVE_ENABLE_HA_PROXY": "0"},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=300,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-4000:]
@@ -96,7 +96,15 @@ def test_a_dead_replica_of_the_gateway_costs_only_what_it_held(scenario: dict[st
 
 
 def test_uvicorn_with_triples_on_serve(scenario: dict[str, Any]) -> None:
-    assert scenario["driver"] == {"word": "ok", "during": ["mpc-ray-eu"], "after": []}
+    driver = scenario["driver"]
+    assert (driver["word"], driver["during"], driver["after"]) == ("ok", ["mpc-ray-eu"], [])
+
+
+def test_triples_grow_with_the_load_and_shrink_after_it(scenario: dict[str, Any]) -> None:
+    driver = scenario["driver"]
+    assert driver["counts"] == [1, 2, 1], driver
+    assert driver["leaders"] == 2, "the second one gets jobs"
+    assert set(driver["seen"]) == {"ok"}, "no job is lost while triples come and go"
 
 
 def test_a_rolling_update_fails_no_request(scenario: dict[str, Any]) -> None:
@@ -336,10 +344,30 @@ def test_building_names_what_is_wrong(tmp_path: Path) -> None:
         assert chosen.get_request_router_class().__name__ == router
     assert chosen.request_router_kwargs["set_name"] == "eu"
     assert len(set(chosen.request_router_kwargs["trusts"])) == 3, "three operators"
+    scaling = bound._bound_deployment._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas) == (1, 3)
+    assert scaling.target_ongoing_requests == 16, "a quarter of the queue"
+    assert scaling.downscale_delay_s >= 60 > scaling.upscale_delay_s, "quick to grow, slow to shrink"
+    fixed = triple(GatewayConfig.load(file), SetSettings(name="eu", min_triples=2, max_triples=2))
+    assert fixed._bound_deployment._deployment_config.autoscaling_config is None
+    assert fixed._bound_deployment._deployment_config.num_replicas == 2
     with pytest.raises(ConfigError, match="replica: Extra inputs"):
         build({"config": str(file), "replica": "2"})
     with pytest.raises(ConfigError, match="no whole set mars"):
         build(Arguments(config=file, sets=("mars",)))
+
+
+def test_a_set_with_an_expired_certificate_fails_no_deployment(tmp_path: Path) -> None:
+    made = federation(tmp_path, expired=("eu/0",))
+    file = tmp_path / "gateway.yaml"
+    sets = [{"name": "eu", "max_triples": 2}, {"name": "us"}]
+    file.write_text(json.dumps({"folder": str(made.folder), "sets": sets}))
+    assert build(Arguments(config=file))
+    bound = triple(GatewayConfig.load(file), SetSettings(name="eu", max_triples=2))
+    chosen = bound._bound_deployment._deployment_config.request_router_config
+    assert chosen.request_router_kwargs["regions"] == ("eu-0", "eu-1", "eu-2"), (
+        "where its parties are is known"
+    )
 
 
 def test_the_example_has_every_setting_with_its_default() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mpc_ray.errors import AuthorisationError, ConfigError, Unavailable
+from mpc_ray.errors import AuthorisationError, ConfigError, NotNow, Unavailable
 from mpc_ray.trust.replay import KEEP_MS, ReplayJournal
 
 NOW = 1_800_000_000_000
@@ -165,6 +165,25 @@ def test_one_that_is_held_by_another_is_an_error_in_time(
         own.accept(JOB, "a", NOW + 60_000, NOW)
     other.execute("ROLLBACK")
     own.accept(JOB, "a", NOW + 60_000, NOW)
+
+
+def test_a_journal_that_the_process_before_still_has_may_be_opened_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpc_ray.trust.replay._BUSY_S", 0.1)
+    journal(tmp_path).close()
+    other = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(NotNow, match="SQLITE_BUSY") as caught:
+        journal(tmp_path)
+    assert caught.value.exit_code == 75
+    other.execute("ROLLBACK")
+    journal(tmp_path).close()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "journal.sqlite").write_bytes(b"not a database, " * 300)
+    with pytest.raises(ConfigError) as caught:
+        journal(tmp_path / "damaged")
+    assert caught.value.exit_code == 2
 
 
 def test_damaged_missing_and_malformed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -9,13 +10,19 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from mpc_ray.channel.descriptors import allow
 from mpc_ray.client.http import AsyncClient
 from mpc_ray.client.proxy.app import make_app
 from mpc_ray.client.proxy.client import ClientEmbedder
 from mpc_ray.client.proxy.settings import ProxySettings
 from mpc_ray.client.settings import ClientSettings, read_key
-from mpc_ray.errors import ConfigError
+from mpc_ray.errors import ConfigError, cannot_listen
 from mpc_ray.in_thread import in_thread
+from mpc_ray.listening.door import HANDSHAKES, Door, listening
+from mpc_ray.listening.http import BoundedProtocol, Bounds
+
+BOUNDS = Bounds(header_s=10.0, connections=1024)
+LINGER_S = 2.0  # an answer like "too large" is to be read by a caller that still sends, then it is cut
 
 
 class Server(uvicorn.Server):
@@ -29,8 +36,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                host=settings.host,
-                port=settings.port,
+                http=BoundedProtocol,
                 ssl_certfile=settings.certificate,
                 ssl_keyfile=settings.certificate_key,
                 ws="none",
@@ -47,17 +53,29 @@ class Server(uvicorn.Server):
         self._started_at = started_at
 
     async def startup(self, sockets: object = None) -> None:
-        host = self._settings.host
-        try:
-            await super().startup()
-        except SystemExit:  # how uvicorn takes an address in use, after a line in the log
-            raise ConfigError(
-                f"the proxy cannot listen on {host}:{self._settings.port}",
-                remedy="choose another host or port",
-            ) from None
-        if self.should_exit or not self.servers:
+        host, wanted = self._settings.host, self._settings.port
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
             raise ConfigError("the proxy did not start", remedy="see its log")
-        port = self.servers[0].sockets[0].getsockname()[1]
+        state = self.lifespan.state
+
+        def protocol() -> asyncio.Protocol:
+            return BoundedProtocol(self.config, self.server_state, state, BOUNDS)
+
+        allow(BOUNDS.connections + HANDSHAKES, "the proxy")
+        try:
+            listens = listening(host, wanted, self.config.backlog)
+        except OSError as error:
+            await self.lifespan.shutdown()
+            raise cannot_listen(
+                f"the proxy cannot listen on {host}:{wanted}: {error.strerror}",
+                error,
+                remedy="choose another host or port, or stop the program that has it",
+            ) from None
+        door = Door(listens, protocol, self.config.ssl, handshake_s=BOUNDS.header_s, linger_s=LINGER_S)
+        self.servers = [door]  # type: ignore[list-item]  # it is what uvicorn uses of a server
+        self.started = True
+        port = listens[0].getsockname()[1]
         scheme = "http" if self._settings.certificate is None else "https"
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         self._started_at(self.url)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -32,7 +33,6 @@ from mpc_ray.protocols.semi_honest.role import Role
 from mpc_ray.protocols.semi_honest.softmax import Group, attention
 from mpc_ray.protocols.semi_honest.thirds import Halves, Thirds, cut, thirds_of
 from mpc_ray.protocols.semi_honest.truncate import truncate
-from mpc_ray.sharing.fixed import check_scale
 from mpc_ray.sharing.replicated import Shared, Summand, concatenate
 
 _Block = Callable[[Role, Summand | Halves, RangeChecks], Protocol[Shared]]
@@ -72,13 +72,17 @@ class ModelShares:
 
 @dataclass
 class SemiHonestBlocks:
-    """The blocks of one job at one party. ``mask`` (b, n) and ``pooling`` (b, 1, n) are the client's shares."""
+    """The blocks of one job at one party. ``mask`` (b, n) and ``pooling`` (b, 1, n) are the client's shares.
+
+    ``few_rounds``: softmax with one round less and more bytes, as ``fewest_rounds`` wants it.
+    """
 
     runtime: Runtime
     model: ModelShares
     checks: RangeChecks
     mask: Shared | None = None
     pooling: Shared | None = None
+    few_rounds: bool = False
 
     def normalise(self, x: Shared, layer: str) -> Protocol[Shared]:
         """4 rounds."""
@@ -86,27 +90,38 @@ class SemiHonestBlocks:
         assert plan is not None
         b, n, h = x.shape
         z = Summand(x.own.reshape(b * n, h), x.scale)
-        return _reshaped((yield from self._norm(cut(z), plan, layer, "norm")), (b, n, h))
+        return reshaped((yield from self._norm(cut(z), plan, layer, "norm")), (b, n, h))
 
     def attention(self, h: Shared, layer: str) -> Protocol[Shared]:
         """10 rounds: QKV and its truncation (2), then softmax and the product with V (8)."""
         shares = self.model.layers[layer]
         b, n, width = h.shape
-        z = shares.qkv.thirds(_rows(h))
+        with self.runtime.working("qkv", layer):
+            z = shares.qkv.thirds(rows_of(h))
         first, last = slice(0, 2 * width), slice(2 * width, 3 * width)
-        qk = self._thirds(z.columns(first), layer, "qkv", _truncated(shares.query_key_scale))
-        v = self._thirds(z.columns(last), layer, "qkv", _truncated(shares.value_scale))
+        qk = self.thirds(z.columns(first), layer, "qkv", truncated(shares.query_key_scale))
+        v = self.thirds(z.columns(last), layer, "qkv", truncated(shares.value_scale))
         qk_shared, v_shared = yield from together([qk, v])
-        q, k = (self._heads(qk_shared[:, i * width : (i + 1) * width], b, n) for i in (0, 1))
-        values = self._heads(v_shared, b, n)
+        q, k = (self.heads(qk_shared[:, i * width : (i + 1) * width], b, n) for i in (0, 1))
+        values = self.heads(v_shared, b, n)
         plan = shares.softmax(n, self.mask is not None)
-        groups = [self._group(plan, heads, k, values) for heads in _by_buckets(plan)]
+        return (yield from self.softmaxes(layer, plan, q, k, lambda: values))
+
+    def softmaxes(
+        self, layer: str, plan: SoftmaxPlan, q: Shared, k: Shared, v: Callable[[], Shared]
+    ) -> Protocol[Shared]:
+        """softmax(q·kᵀ)·v of all heads, each (b, heads, n, d), to (b, n, h). 8 rounds, 7 with ``few_rounds``."""
+        with self.runtime.working("softmax", layer):
+            groups = [self.group(plan, heads, k, v) for heads in by_buckets(plan)]
         parts = yield from together(
             [
                 self.runtime.timed(
-                    "softmax", self._query_block(layer, plan, q[:, :, rows], groups, third), layer
+                    "softmax",
+                    self.query_block(layer, plan, q[:, :, rows], groups, third),
+                    layer,
+                    self._deals(third),
                 )
-                for third, rows in thirds_of(n)
+                for third, rows in thirds_of(q.shape[2])
             ]
         )
         return concatenate(parts, 1)
@@ -118,18 +133,20 @@ class SemiHonestBlocks:
             (shares.out, shares.attention_norm) if which == ATTENTION_OUT else (shares.down, shares.ffn_norm)
         )
         b, n, width = h.shape
-        z = linear.thirds(_rows(a), _rows(h))
-        return _reshaped((yield from self._norm(z, plan, layer, which)), (b, n, width))
+        with self.runtime.working(which, layer):
+            z = linear.thirds(rows_of(a), rows_of(h))
+        return reshaped((yield from self._norm(z, plan, layer, which)), (b, n, width))
 
     def linear_activation(self, h: Shared, layer: str) -> Protocol[Shared]:
         """3 rounds: the activation takes the place of the truncation."""
         shares = self.model.layers[layer]
         b, n, _ = h.shape
-        z = shares.up.thirds(_rows(h))
-        y = yield from self._thirds(
+        with self.runtime.working("activation", layer):
+            z = shares.up.thirds(rows_of(h))
+        y = yield from self.thirds(
             z, layer, "activation", lambda r, s, checks: evaluate(r, s, shares.activation, checks)
         )
-        return _reshaped(y, (b, n, -1))
+        return reshaped(y, (b, n, -1))
 
     def gain(self, h: Shared, layer: str) -> Protocol[Summand]:
         """0 rounds: the result goes to the client as it is."""
@@ -141,7 +158,7 @@ class SemiHonestBlocks:
         assert self.pooling is not None
         z = matmul(self.runtime.me, self.pooling, factor(self.runtime.me, h))
         flat = Summand(z.value[:, 0, :], z.scale)
-        pooled = yield from self._thirds(cut(flat), layer, "pool", _truncated(self.model.pooled_scale))
+        pooled = yield from self.thirds(cut(flat), layer, "pool", truncated(self.model.pooled_scale))
         out = self._gain(pooled, self.model.pooled_bias)
         plan = self.model.pool
         if plan is None:
@@ -158,18 +175,21 @@ class SemiHonestBlocks:
         me = self.runtime.me
         return add(me, multiply(me, x, self.model.gain), bias)
 
-    def _thirds(self, z: Thirds, layer: str, function: str, block: _Block) -> Protocol[Shared]:
+    def thirds(self, z: Thirds, layer: str, function: str, block: _Block) -> Protocol[Shared]:
         """``block`` on each third of the rows of z, which are in the order of the texts."""
         parts = []
         for k, rows, part in z:
             checks = self.checks.chunk(rows.start, z.rows)
             done = block(Role(self.runtime, k, layer, function), part, checks)
-            parts.append(self.runtime.timed(function, done, layer))
+            parts.append(self.runtime.timed(function, done, layer, self._deals(k)))
         return concatenate((yield from together(parts)), 0)
+
+    def _deals(self, third: int) -> bool:
+        return self.runtime.me == (third + 2) % 3
 
     def _norm(self, z: Thirds, plan: NormPlan, layer: str, function: str) -> Protocol[Shared]:
         return (
-            yield from self._thirds(z, layer, function, lambda r, s, checks: normalise(r, s, plan, checks))
+            yield from self.thirds(z, layer, function, lambda r, s, checks: normalise(r, s, plan, checks))
         )
 
     def _unit(self, role: Role, z: Summand, plan: NormPlan, checks: RangeChecks) -> Protocol[torch.Tensor]:
@@ -177,30 +197,29 @@ class SemiHonestBlocks:
         share = scaled.share()
         return torch.zeros_like(z.value) if share is None else share
 
-    def _heads(self, x: Shared, b: int, n: int) -> Shared:
+    def heads(self, x: Shared, b: int, n: int) -> Shared:
         """(b·n, h) → (b, heads, n, d)."""
         return x.map(lambda t: t.reshape(b, n, self.model.heads, -1).transpose(1, 2))
 
-    def _group(self, plan: SoftmaxPlan, heads: list[int], k: Shared, v: Shared) -> _HeadGroup:
+    def group(self, plan: SoftmaxPlan, heads: list[int], k: Shared, v: Callable[[], Shared]) -> HeadGroup:
         """Keys and values of heads with equal windows, combined once for all query rows; (b·heads, …)."""
         me, b = self.runtime.me, k.shape[0]
         units = [round(plan.low[i] * 2**plan.score_scale) for i in heads]
         low = torch.tensor(units, dtype=torch.int64, device=k.own.device)
-        keys, values = (_picked(x, heads) for x in (k, v))
         mask = None
         if self.mask is not None:
-            check_scale(self.mask.scale, plan.score_scale, "mask")
-            mask = self.mask.own.unsqueeze(1).expand(b, len(heads), -1).reshape(b * len(heads), 1, -1)
-        return _HeadGroup(
+            own = self.mask.rescaled(plan.score_scale - self.mask.scale).own
+            mask = own.unsqueeze(1).expand(b, len(heads), -1).reshape(b * len(heads), 1, -1)
+        return HeadGroup(
             heads,
             Group(low.repeat(b), plan.buckets[heads[0]], plan),
-            factor(me, keys.map(lambda t: t.transpose(-1, -2))),
-            factor(me, values),
+            factor(me, _picked(k, heads).map(lambda t: t.transpose(-1, -2))),
+            cache(lambda: factor(me, _picked(v(), heads))),
             mask,
         )
 
-    def _query_block(
-        self, layer: str, plan: SoftmaxPlan, q: Shared, groups: list[_HeadGroup], third: int
+    def query_block(
+        self, layer: str, plan: SoftmaxPlan, q: Shared, groups: list[HeadGroup], third: int
     ) -> Protocol[Shared]:
         """All heads for one third of the query rows, q (b, heads, rows, d) → (b, rows, h)."""
         b, heads, count, d = q.shape
@@ -214,29 +233,30 @@ class SemiHonestBlocks:
                     g.group,
                     self.checks.chunk(0, b * len(g.heads)),
                     g.mask,
+                    few_rounds=self.few_rounds,
                 )
                 for g in groups
             ]
         )
         order = torch.tensor([i for g in groups for i in g.heads], device=q.own.device).argsort()
-        joined = concatenate([_reshaped(p, (b, -1, count, d)) for p in parts], 1)
+        joined = concatenate([reshaped(p, (b, -1, count, d)) for p in parts], 1)
         return joined.map(lambda t: t[:, order].transpose(1, 2).reshape(b, count, heads * d))
 
 
 @dataclass(frozen=True)
-class _HeadGroup:
+class HeadGroup:
     heads: list[int]
     group: Group
     keys: Factor
-    values: Factor
+    values: Callable[[], Factor]
     mask: torch.Tensor | None
 
 
-def _truncated(scale: int) -> _Block:
+def truncated(scale: int) -> _Block:
     return lambda role, z, checks: truncate(role, z, z.scale - scale, checks)
 
 
-def _by_buckets(plan: SoftmaxPlan) -> list[list[int]]:
+def by_buckets(plan: SoftmaxPlan) -> list[list[int]]:
     """Heads with equal numbers of buckets, smallest first."""
     return [[i for i, n in enumerate(plan.buckets) if n == size] for size in sorted(set(plan.buckets))]
 
@@ -246,10 +266,10 @@ def _picked(x: Shared, heads: list[int]) -> Shared:
     return x.map(lambda t: t[:, heads].flatten(0, 1))
 
 
-def _rows(x: Shared) -> Shared:
+def rows_of(x: Shared) -> Shared:
     """(b, n, h) → (b·n, h)."""
     return x.map(lambda t: t.reshape(-1, t.shape[-1]))
 
 
-def _reshaped(x: Shared, shape: tuple[int, ...]) -> Shared:
+def reshaped(x: Shared, shape: tuple[int, ...]) -> Shared:
     return x.map(lambda t: t.reshape(shape))

@@ -124,6 +124,12 @@ class Linear:
         left = torch.cat([left_combination(self.me, x) for x in inputs], -1)
         return Summand(ring.matmul_plus(left, self.packed, self.bias.own), self.bias.scale)
 
+    def product(self, x: Shared) -> Thirds:
+        """[x @ w] by thirds for one input (m, k) at any scale, without the bias: at the scale that goes with x's."""
+        (scale,) = self.input_scales
+        z = ring.matmul_packed(left_combination(self.me, x), self.packed)
+        return cut(Summand(z, self.bias.scale - scale + x.scale))
+
 
 @dataclass(frozen=True)
 class Residual:
@@ -157,23 +163,45 @@ class PublicLinear:
         """[x @ w + b], for inputs (m, k) or (m, k) and (m, n): 2-of-2 in each third of the rows. 0 rounds."""
         for x, scale in zip(inputs, self.input_scales, strict=True):
             check_scale(x.scale, scale, "input of a linear layer")
-        m = inputs[0].shape[0]
-        own = [(k, rows) for k, rows in thirds_of(m) if self.me in (k, (k + 1) % 3)]
-        left = [self._halves(x, own) for x in inputs]
-        z = ring.matmul_packed(left[0], self.packed)
+        own, left, z = self._multiplied(*inputs)
         if self.residual is not None:
             z.addcmul_(left[1], self.residual.diagonal)
             z -= (left[1] * self.residual.mean).sum(-1, keepdim=True)
+        return self._parts(z, own, inputs[0].shape[0], self.bias.scale, self.bias.value)
+
+    def product(self, x: Shared) -> Thirds:
+        """As ``Linear.product``."""
+        (scale,) = self.input_scales
+        own, _, z = self._multiplied(x)
+        return self._parts(z, own, x.shape[0], self.bias.scale - scale + x.scale)
+
+    def _multiplied(
+        self, *inputs: Shared
+    ) -> tuple[list[tuple[int, slice]], list[torch.Tensor], torch.Tensor]:
+        """The thirds that this party evaluates, its halves of the inputs there, and the first one's product."""
+        m = inputs[0].shape[0]
+        own = [(k, rows) for k, rows in thirds_of(m) if self.me in (k, (k + 1) % 3)]
+        left = [self._halves(x, own) for x in inputs]
+        return own, left, ring.matmul_packed(left[0], self.packed)
+
+    def _parts(
+        self,
+        z: torch.Tensor,
+        own: list[tuple[int, slice]],
+        m: int,
+        scale: int,
+        bias: torch.Tensor | None = None,
+    ) -> Thirds:
         parts, end = [], 0
         for k, rows in thirds_of(m):
             count, value = rows.stop - rows.start, None
             if (k, rows) in own:
                 value = z[end : end + count]
                 end += count
-                if self.me == k:
-                    value += self.bias.value
+                if self.me == k and bias is not None:
+                    value += bias
             shape = torch.Size((count, self.packed.columns))
-            parts.append((k, rows, Halves(value, shape, self.bias.scale)))
+            parts.append((k, rows, Halves(value, shape, scale)))
         return Thirds(tuple(parts), m)
 
     def _halves(self, x: Shared, own: list[tuple[int, slice]]) -> torch.Tensor:

@@ -10,6 +10,7 @@ and 1/sum; reshare.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ from mpc_ray.protocols.semi_honest.lookup import (
     window_fraction,
     window_index,
 )
-from mpc_ray.protocols.semi_honest.maximum import Rotation, Thermometer, Theta, ZeroTest
+from mpc_ray.protocols.semi_honest.maximum import ReferenceByDealer, ReferenceByOpening, Thermometer
 from mpc_ray.protocols.semi_honest.open import Opening, Resharing, open_masked, reshare
 from mpc_ray.protocols.semi_honest.product import Factor, matmul
 from mpc_ray.protocols.semi_honest.range_check import RangeChecks
@@ -62,17 +63,19 @@ def attention(
     role: Role,
     q: Shared,
     k_transposed: Factor,
-    v: Factor,
+    v: Factor | Callable[[], Factor],
     group: Group,
     checks: RangeChecks,
     mask: torch.Tensor | None = None,
     keep: torch.Tensor | None = None,
+    few_rounds: bool = False,
 ) -> Protocol[Shared]:
     """softmax(q·kᵀ + mask)·v for query rows q (g, t, d), kᵀ (g, d, n), v (g, n, d): (g, t, d) at plan.scale.
 
     1/√d is folded into q's weights. ``mask``: this party's summand of a shared additive mask (g, 1, n) at the score
     scale, -B where a key is padding. ``keep``: a public mask, uint8 broadcastable to (g, t, n).
-    8 rounds. Bytes a score: 16 from each of E0, E1 to open and multiply and 8 to reshare; from D the buckets, 8 and 16.
+    8 rounds; 7 with ``few_rounds`` (``exp_below_maximum``). ``v`` may be a function: it is asked in the last round but
+    one. Bytes a score: 16 from each of E0, E1 to open and multiply and 8 to reshare; from D the buckets, 8 and 16.
     """
     plan = group.plan
     scores = matmul(role.runtime.me, q, k_transposed)
@@ -84,14 +87,17 @@ def attention(
     checks.add(role, opening, group.bucket_bit + group.bucket_bits)
     if keep is not None:
         keep = keep.expand(scores.shape).reshape(-1, scores.shape[-1]).contiguous()
-    e = yield from exp_below_maximum(role, opening, group, keep)
+    e = yield from exp_below_maximum(role, opening, group, keep, few_rounds)
     return (yield from _weighted_values(role, e, opening.shape, v, plan, checks))
 
 
 def exp_below_maximum(
-    role: Role, opening: Opening, group: Group, keep: torch.Tensor | None = None
+    role: Role, opening: Opening, group: Group, keep: torch.Tensor | None = None, few_rounds: bool = False
 ) -> Protocol[torch.Tensor | None]:
     """Opening of scores (…, n) begun in this round → 2-of-2 shares of e^(s - m) at EXP_SCALE (D: None). 5 rounds.
+
+    With ``few_rounds`` 4: the row's reference is opened to E0 and E1 under D's mask instead of going through D, for
+    (buckets-1)·2^k·log2(buckets)/8 bytes a row from D in place of (buckets-1)·2^k/8.
 
     The reference m is within one bucket w of the row's true maximum, so a row's largest value lies in (e^-w, e^w).
     Error: about 2^-10·e^(h/2) relative for cells of h ≤ 4, and 2^-17·e^h absolute.
@@ -106,12 +112,17 @@ def exp_below_maximum(
     if turns > 256:
         raise ValueError(f"a window of {buckets} buckets does not fit theta's byte")
 
-    eta = bucket = shifted = None
+    bucket = shifted = None
+    step = group.bucket_bit - fine
+    reference: ReferenceByDealer | ReferenceByOpening = (
+        ReferenceByOpening(role, rows, buckets, step)
+        if few_rounds
+        else ReferenceByDealer(role, rows, buckets, step)
+    )
     if role.is_d:
         r = opening.r.reshape(rows, n)
         bucket = (r >> group.bucket_bit) & (buckets - 1)
-        eta = role.drawn_privately("eta", rows).to(torch.int64) & (turns - 1)
-        shifted = r + (eta << fine).unsqueeze(-1)
+        shifted = r + (reference.eta << fine).unsqueeze(-1)
     code = Thermometer(role, bucket, (rows, n), buckets, plan.count_bits)
     position = window_index(shifted, cell_bit, group.exp.bits) if shifted is not None else None
     one_hot = OneHot(role, position, shape.numel(), group.exp.bits)
@@ -120,14 +131,9 @@ def exp_below_maximum(
     if not role.is_d:
         c = opening.c.reshape(rows, n)
         counts = code.counts((c >> group.bucket_bit) & (buckets - 1), keep)
-    zero = ZeroTest(role, counts, (rows, buckets - 1), plan.count_bits)
-    yield
-    rotation = Rotation(role, zero, rows, buckets)
-    yield
-    theta = Theta(role, rotation, eta, group.bucket_bit - fine, turns)
-    yield
-    if not role.is_d:
-        shifted = c + ((rotation.rho << group.bucket_bit) - (theta.value() << fine)).unsqueeze(-1)
+    offset = yield from reference.find(counts, plan.count_bits)
+    if offset is not None:
+        shifted = c - (offset << fine).unsqueeze(-1)
     assert shifted is not None
     product = _exp_product(role, shifted, one_hot, group.exp, cell_bit)
     yield
@@ -153,7 +159,12 @@ def _exp_product(
 
 
 def _weighted_values(
-    role: Role, e: torch.Tensor | None, shape: torch.Size, v: Factor, plan: SoftmaxPlan, checks: RangeChecks
+    role: Role,
+    e: torch.Tensor | None,
+    shape: torch.Size,
+    v: Factor | Callable[[], Factor],
+    plan: SoftmaxPlan,
+    checks: RangeChecks,
 ) -> Protocol[Shared]:
     """⟨Σ_j e_j·v_j / Σ_j e_j⟩. 3 rounds: reshare e with the sum's opening; product, 1/sum; reshare."""
     resharing = Resharing(role, e, shape, EXP_SCALE)
@@ -162,7 +173,7 @@ def _weighted_values(
     check_scale(window.scale, EXP_SCALE, f"{role.label}: row sum")
     one_hot = deal_index(role, total, window)
     yield
-    z = matmul(role.runtime.me, resharing.result(), v)
+    z = matmul(role.runtime.me, resharing.result(), v if isinstance(v, Factor) else v())
     context = Truncation(role, z, z.scale - plan.context_scale)
     checks.add(role, context.opening, PRODUCT_BITS + 1)
     inverse = spline_product(role, plan.reciprocal, one_hot, total).value

@@ -18,6 +18,7 @@ from mpc_ray.planner.jobs import (
     Schedule,
     Triple,
     Variant,
+    Weights,
     Worker,
     Workload,
     generate,
@@ -25,7 +26,10 @@ from mpc_ray.planner.jobs import (
     predicted_s,
     warm,
 )
+from mpc_ray.planner.jobs.arrays import compile_workload
+from mpc_ray.planner.jobs.clock import Clock
 from mpc_ray.planner.jobs.portfolio import SOLVERS
+from mpc_ray.planner.jobs.search import Search
 
 FAMILIES = ("mixed", "cross")
 
@@ -165,6 +169,17 @@ def small(**changes: object) -> Workload:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+def test_greedy_minds_what_waits_already() -> None:
+    workers = [Worker(f"w{i}", "eu", f"op{i % 3}") for i in range(9)]
+    triples = tuple(
+        Triple(f"t{k}", (workers[3 * k], workers[3 * k + 1], workers[3 * k + 2])) for k in range(3)
+    )
+    jobs = tuple(Job(name, "g") for name in "abc")
+    search = Search(compile_workload(small(jobs=jobs, triples=triples, batch=1)), Clock(None))
+    place = search.filled(np.full(3, -1, np.int64), np.arange(3), 0, 3)
+    assert sorted(place.tolist()) == [0, 1, 2]
+
+
 def test_a_batch_takes_what_the_cost_model_says() -> None:
     schedule = plan_jobs(small(), moves=100)
     (batch,) = schedule.batches
@@ -206,6 +221,7 @@ def test_a_job_that_fits_nowhere_is_refused_by_name_and_the_rest_is_planned(job:
         Group("g", "m", float("nan"), (Variant("v", 1, 1),)),
         Group("g", "m", 0.1, (Variant("v", float("inf"), 1),)),
         Group("g", "m", 0.1, (Variant("v", 1, -1),)),
+        Group("g", "m", 1e308, (Variant("v", 1, 1),)),
         Group("g", "m", 0.1, ()),
         Group("g", "m", 0.1, (Variant("v", 1, 1),), memory_gb=99.0),
     ],
@@ -222,12 +238,27 @@ def test_costs_that_are_none_and_memory_that_is_missing(group: Group) -> None:
         ({"jobs": (Job("a", "g"), Job("a", "g"))}, "job a is given twice"),
         ({"batch": 0}, "batch is 0"),
         ({"now_s": float("nan")}, "now_s is nan"),
+        ({"weights": Weights(mean=1e300)}, "mean is 1e\\+300"),
         ({"links": (Link(("eu", "eu"), 1, 1), Link(("eu", "eu"), 1, 1))}, "given twice"),
     ],
 )
 def test_a_workload_that_contradicts_itself(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ProblemError, match=said):
         plan_jobs(small(**changes), moves=100)
+
+
+def test_a_batch_is_no_larger_than_there_are_jobs() -> None:
+    schedule = plan_jobs(small(batch=10**12), moves=100)
+    assert len(schedule.batches) == 1 and schedule.compiled.batch == 2
+
+
+@pytest.mark.parametrize("changes", [{"rtt_s": 1e300}, {"bandwidth": 1e-300}, {"free_at_s": float("inf")}])
+def test_a_triple_that_is_beyond_measure_is_left_out(changes: dict[str, float]) -> None:
+    (good,) = small().triples
+    workload = small(triples=(good, replace(good, name="bad", **changes)))
+    assert set(plan_jobs(workload, moves=100).placement.values()) == {"t"}
+    refused = plan_jobs(small(triples=(replace(good, name="bad", **changes),)), moves=100).refused
+    assert "bad" in refused["a"]
 
 
 def test_trust_is_asked_for_unless_it_is_waived() -> None:

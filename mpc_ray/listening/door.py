@@ -12,17 +12,20 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable, Sequence
 
-log = logging.getLogger("mpc_ray.serve")
+from mpc_ray.channel.fair import oldest_of_most
+
+log = logging.getLogger("mpc_ray.listening")
 
 HANDSHAKES = 128  # under way at once: milliseconds each, where the other end answers
 PAUSE_S = 0.1  # after the system refused a connection, for want of descriptors or memory
 
 
 class Door:
-    """Accepts on ``sockets`` and gives each connection a ``protocol()`` once TLS is there. For one event loop.
+    """Accepts on ``sockets`` and gives each connection a ``protocol()`` once TLS is there (at once without ``tls``).
+
+    For one event loop.
 
     ``handshake_s`` bounds a handshake, ``linger_s`` the end of a connection. What uvicorn asks of its servers:
     ``sockets``, ``close`` and ``wait_closed``.
@@ -32,7 +35,7 @@ class Door:
         self,
         sockets: Sequence[socket.socket],
         protocol: Callable[[], asyncio.Protocol],
-        tls: ssl.SSLContext,
+        tls: ssl.SSLContext | None,
         *,
         handshake_s: float,
         linger_s: float,
@@ -41,9 +44,8 @@ class Door:
         self.sockets = tuple(sockets)
         self._protocol, self._tls = protocol, tls
         self._handshake_s, self._linger_s, self._most = handshake_s, linger_s, most
-        self._waiting: dict[
-            socket.socket, str
-        ] = {}  # unfinished handshakes and their addresses, the oldest first
+        # Unfinished handshakes and their addresses, the oldest first.
+        self._waiting: dict[socket.socket, str] = {}
         self._greeting: set[asyncio.Task[None]] = set()
         self._accepting = [asyncio.create_task(self._accept(one), name="accept") for one in self.sockets]
 
@@ -64,15 +66,19 @@ class Door:
         await asyncio.gather(*self._accepting, return_exceptions=True)
 
     async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, told = asyncio.get_running_loop(), ""
         while True:
             try:
                 sock, address = await loop.sock_accept(listening)
             except OSError as error:
-                log.warning("a connection could not be accepted: %s", error.strerror)
+                why = error.strerror or type(error).__name__
+                if why != told:
+                    log.warning("a connection could not be accepted: %s", why)
+                told = why
                 self._drop()
                 await asyncio.sleep(PAUSE_S)
                 continue
+            told = ""
             while len(self._waiting) >= self._most:
                 self._drop()
             self._waiting[sock] = str(address[0])
@@ -82,17 +88,24 @@ class Door:
             await asyncio.sleep(0)  # a flood must not keep the loop from everything else
 
     async def _greet(self, sock: socket.socket) -> None:
-        """TLS with one caller; then its connection is the protocol's."""
+        """TLS with one caller, where there is any; then its connection is the protocol's."""
+        loop = asyncio.get_running_loop()
         sock.setblocking(False)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                self._protocol,
-                sock,
-                ssl=self._tls,
-                ssl_handshake_timeout=self._handshake_s,
-                ssl_shutdown_timeout=self._linger_s,
-            )
+            if self._tls is None:
+                await loop.connect_accepted_socket(self._protocol, sock)
+            else:
+                await loop.connect_accepted_socket(
+                    self._protocol,
+                    sock,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self._handshake_s,
+                    ssl_shutdown_timeout=self._linger_s,
+                )
         except OSError:  # no TLS, too slow, or gone: a stranger's business
+            sock.close()
+        except Exception as error:  # noqa: BLE001 - one connection's fault is not the next one's
+            log.error("%s in a handshake", type(error).__name__)
             sock.close()
         finally:
             self._waiting.pop(sock, None)
@@ -101,8 +114,7 @@ class Door:
         """Hang up on the oldest unfinished handshake of the address that has most of them, if there is any."""
         if not self._waiting:
             return
-        (address, _), *_ = Counter(self._waiting.values()).most_common(1)
-        oldest = next(sock for sock, whose in self._waiting.items() if whose == address)
+        oldest = oldest_of_most(self._waiting)
         del self._waiting[oldest]
         with contextlib.suppress(OSError):  # it has just gone by itself
             oldest.shutdown(socket.SHUT_RDWR)
