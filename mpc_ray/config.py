@@ -48,6 +48,8 @@ Variant = Literal["bytes", "rounds", "auto"]
 EXPERIMENTAL = {
     "malicious_3pc": "malicious_3pc is experimental: nobody outside the project has reviewed the proof of its security"
 }
+# What only this protocol can do: weights that parties may see, and shares on a GPU.
+PUBLIC_WEIGHTS = ON_CUDA = ("semi_honest_3pc",)
 Launcher = Literal["threads", "processes", "ray"]
 Device = Literal["cpu", "cuda"]
 Prf = Literal["auto", "aes128ctr", "chacha20"]
@@ -142,6 +144,8 @@ class Config(BaseModel):
             raise ValueError(
                 f"launcher {self.launcher} always uses TLS; leave tls on, or set launcher to threads"
             )
+        if self.device == "cuda" and self.protocol not in ON_CUDA:
+            raise ValueError(f"{self.protocol} has no kernels for cuda; set device to cpu")
         if self.gpu_memory_fraction < 1 and self.device != "cuda":
             raise ValueError("gpu_memory_fraction limits a GPU; set device to cuda")
         if self.ray_address is not None and self.launcher != "ray":
@@ -166,6 +170,16 @@ class Config(BaseModel):
         if self.prf != "auto":
             return self.prf
         return "chacha20" if self.device == "cuda" else "aes128ctr"
+
+    def check_weights(self, weights: str) -> None:
+        """Raises ConfigError where the protocol keeps weights secret and they are to be public: before anybody is
+        given anything.
+        """
+        if weights == "public" and self.protocol not in PUBLIC_WEIGHTS:
+            raise ConfigError(
+                f"{self.protocol} keeps weights secret, and they are to be public",
+                remedy="use semi_honest_3pc, or leave the weights secret",
+            )
 
     def digest(self) -> bytes:
         """32 bytes that are equal at two parties if and only if they agree on all of `AGREED`. (HELLO compares the

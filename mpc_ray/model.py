@@ -204,6 +204,7 @@ def load(
     weights: Visibility = "secret",
 ) -> Model:
     """``prepare`` and share with the session's parties."""
+    session.config.check_weights(weights)
     progress = session.progress
     prepared = prepare(path, session.config.buckets, texts, progress, weights)
     progress("sharing the model", 0.0)

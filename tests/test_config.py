@@ -103,6 +103,7 @@ def test_what_is_not_built_is_refused_everywhere(key: str, tmp_path: Path) -> No
         ({"MPC_NUM_GPUS": "1", "MPC_DEVICE": "cuda", "MPC_LAUNCHER": "threads"}, "set launcher to ray"),
         ({"MPC_DETACHED": "true"}, "give a name"),
         ({"MPC_PRF": "rc4"}, "MPC_PRF (environment)"),
+        ({"MPC_DEVICE": "cuda", "MPC_PROTOCOL": "aby3"}, "aby3 has no kernels for cuda; set device to cpu"),
         ({"MPC_GPU_MEMORY_FRACTION": "0.5"}, "gpu_memory_fraction limits a GPU; set device to cuda"),
         ({"MPC_GPU_MEMORY_FRACTION": "0", "MPC_DEVICE": "cuda"}, "MPC_GPU_MEMORY_FRACTION (environment)"),
         ({"MPC_GPU_MEMORY_FRACTION": "1.5", "MPC_DEVICE": "cuda"}, "MPC_GPU_MEMORY_FRACTION (environment)"),

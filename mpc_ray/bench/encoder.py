@@ -167,6 +167,7 @@ def measure(
     Raises InputError for sizes it cannot take, RangeExceeded if the input leaves a window, and what Session raises.
     """
     check_setup(config, runs)
+    config.check_weights(visibility)
     load = machine()["load"]
     emulate = "clock" if config.rtt_ms or config.mbit else ""
     config = config.chosen()

@@ -61,6 +61,7 @@ def embed(
         from mpc_ray.cli.steps import Steps
 
         seen = options.visibility(public_weights)
+        settings.check_weights(seen)
         work = prepare(model, chosen, truncate, calibrate, settings, seen)
         with Steps(out.notes) as steps, running(work, settings, steps, debug=debug) as run:
             steps.note(show.trust(run.session.trust))

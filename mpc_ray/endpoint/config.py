@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mpc_ray import wording
+from mpc_ray.config import ON_CUDA
 from mpc_ray.errors import ConfigError
 from mpc_ray.trust.policy import Policy
 
@@ -92,6 +93,12 @@ class PartyConfig(_Part):
         None, description="spans as JSON lines; OTEL_EXPORTER_OTLP_ENDPOINT sends them"
     )
     log_file: Path | None = Field(None, description="the log as JSON lines, instead of standard error")
+
+    @model_validator(mode="after")
+    def _check_device(self) -> PartyConfig:
+        if self.device == "cuda" and self.protocol not in ON_CUDA:
+            raise ValueError(f"{self.protocol} has no kernels for cuda; set device to cpu")
+        return self
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> PartyConfig:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from mpc_ray.channel.packed import Message, pack, unpack
+from mpc_ray.config import PUBLIC_WEIGHTS
 from mpc_ray.endpoint.models import Known
 from mpc_ray.endpoint.said import coded
 from mpc_ray.endpoint.standing import Standing
@@ -129,6 +130,14 @@ class Jobs:
         if authorisation.model_digest != known.info.digest:
             raise coded(
                 ModelError("the job is for another version of this model", remedy="get the present bundle"),
+                "wrong_model",
+            )
+        if known.info.weights == "public" and self._protocol not in PUBLIC_WEIGHTS:
+            raise coded(
+                ModelError(
+                    f"{self._protocol} keeps weights secret, and this model is stored with public ones",
+                    remedy="ask the model's owner to share it with secret weights",
+                ),
                 "wrong_model",
             )
         with self._reserved(envelope.nbytes + OVERHEAD_BYTES) as keep:

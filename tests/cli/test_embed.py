@@ -49,6 +49,21 @@ def test_public_weights(cli: Any, tiny: Path, fast: Any, plain: Any) -> None:
     assert "public weights" not in secret.err
 
 
+def test_public_weights_need_a_protocol_that_has_them(cli: Any, tiny: Path, fast: Any) -> None:
+    """Said before parties are started."""
+    for command in (("embed", *TEXTS, "--model", tiny), ("bench", "encoder", "--shape", "bert-tiny")):
+        ended = cli(*command, "--public-weights", "--protocol", "aby3", *fast)
+        ended.one_line_error(2, "aby3 keeps weights secret")
+        assert "starting" not in ended.err
+
+
+def test_aby3(cli: Any, tiny: Path, fast: Any, plain: Any) -> None:
+    ended = cli("embed", *TEXTS, "--model", tiny, "--protocol", "aby3", "--json", *fast)
+    assert ended.code == 0 and near(ended.json["embeddings"], plain)
+    cuda = cli("embed", *TEXTS, "--model", tiny, "--protocol", "aby3", "--device", "cuda", *fast)
+    cuda.one_line_error(2, "aby3 has no kernels for cuda")
+
+
 def test_npy(cli: Any, tiny: Path, fast: Any, plain: Any, tmp_path: Path) -> None:
     ended = cli("embed", *TEXTS, "--model", tiny, "-o", "v.npy", *fast)
     assert ended.code == 0

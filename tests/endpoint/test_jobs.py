@@ -76,7 +76,7 @@ def make(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     def model(name: str) -> Known:
         if name != "tiny":
             raise ModelError("no such model")
-        return Known(ModelInfo("tiny", federation.authorise().model_digest, (16,), 8, 1), Plan())  # type: ignore[arg-type]
+        return Known(ModelInfo("tiny", federation.authorise().model_digest, (16,), 8, 1, "secret"), Plan())  # type: ignore[arg-type]
 
     def made(held: int = 64 << 20, **policy: Any) -> World:
         jobs = Jobs(
@@ -226,6 +226,20 @@ def test_the_protocol_must_be_the_one_that_runs(make: Callable[..., World]) -> N
     with pytest.raises(Refused) as caught:
         world.submit(protocol="malicious_3pc")
     assert code(caught) == "protocol"
+
+
+def test_public_weights_need_a_protocol_that_has_them(
+    federation: Federation, make: Callable[..., World]
+) -> None:
+    world = make(protocols=("*",))
+    world.jobs._protocol = "aby3"
+    world.jobs._model = lambda name: Known(
+        ModelInfo("tiny", federation.authorise().model_digest, (16,), 8, 1, "public"),
+        Plan(),  # type: ignore[arg-type]
+    )
+    with pytest.raises(ModelError, match="public") as caught:
+        world.submit(protocol="aby3")
+    assert code(caught) == "wrong_model" and len(world.jobs) == 0
 
 
 def test_one_job_is_taken_once_by_many_threads(make: Callable[..., World]) -> None:

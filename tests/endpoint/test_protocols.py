@@ -13,6 +13,21 @@ from mpc_ray.models.bert_float import embed
 TEXTS = ["hello world", "a quick fox"]
 
 
+def test_a_job_under_aby3(tmp_path: Path) -> None:
+    """The model's shares are the same; neither another protocol's jobs nor a model with public weights are taken."""
+    with three_endpoints(tmp_path, protocol="aby3", policy={"protocols": ["aby3"]}) as three:
+        links = three.links()
+        triple = open_triple(links, timeout_s=60.0)
+        job = three.job(TEXTS, protocol="aby3")
+        agreed(at_all(links, job.submit))
+        answers = agreed(run(links, triple, [job]))
+        wanted = embed(three.bert, TEXTS)
+        got = job.read(sealed(answers, job))
+        assert np.abs(got - wanted[list(job.batch.indices)]).max() < 2e-3
+        for outcome in at_all(links, three.job(TEXTS).submit):
+            assert isinstance(outcome, Refused)
+
+
 def test_a_job_under_malicious_3pc(tmp_path: Path) -> None:
     """From the shares that were made for no protocol in particular. It is answered in copies, once, and no job under
     another protocol is taken.
