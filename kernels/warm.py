@@ -107,13 +107,14 @@ def warm_proofs() -> None:
 
 def _field() -> None:
     f = field.PrimeField(HIGH - 1)  # 2^61 - 1 is a prime
-    x, out, row = np.ones(4, np.uint64), np.empty(4, np.uint64), np.ones((4, 1), np.uint64)
+    n = 12  # a whole register, and some
+    x, out, row = np.ones(n, np.uint64), np.empty(n, np.uint64), np.ones((n, 1), np.uint64)
     f.cross(x, x)
     f.fold(x, f.coefficients([1] * 4))
     f.fold(x, f.coefficients([1] * 3))
     f.inner(x, x)
     f.reduce(x, out)
-    f.scale_rows(x, row, np.empty((4, 1), np.uint64))
+    f.scale_rows(x, row, np.empty((n, 1), np.uint64))
     f.combine_rows([1, 1], np.ones((2, 3), np.uint64))
     f.weights(x, f.weight_table([1]), out)
     field.weighted_sum(x, x, np.zeros(3, np.uint64))

@@ -20,6 +20,7 @@ from mpc_ray.errors import (
     Unavailable,
 )
 from mpc_ray.serve.batching import BatchLimits
+from mpc_ray.serve.one_triple import _judged
 from mpc_ray.serve.triple import TripleLeader
 
 
@@ -89,13 +90,10 @@ def test_a_failed_check_is_never_run_again() -> None:
 
 
 def test_a_party_that_cheated_computes_for_nobody_again() -> None:
-    """The caller learns whom it may be; what a party found itself is told before what another told it."""
+    """And the caller learns whom it may be."""
 
     async def test(whole: FakeSet, leader: TripleLeader) -> None:
-        told = CheatingDetected("party 1: a check failed, as party 1 reports", (1,), second_hand=True)
-        found = CheatingDetected("party 1: a false claim, in a proof", (1,))
-        whole.parties[0].fail_runs.append(told)
-        whole.parties[2].fail_runs.append(found)
+        whole.parties[2].fail_runs.append(CheatingDetected("party 1: a false claim, in a proof", (1,)))
         with pytest.raises(CheatingDetected, match="a false claim") as caught:
             await leader.infer(job())
         assert caught.value.culprits == (1,) and not caught.value.second_hand
@@ -107,6 +105,18 @@ def test_a_party_that_cheated_computes_for_nobody_again() -> None:
         assert not leader.ready and not leader._runner.open and len(whole.parties[0].runs) == opened
 
     play(test)
+
+
+def test_a_failed_check_is_told_before_all_else() -> None:
+    """What a party found itself before what another told it, and whatever the third one says."""
+    told = CheatingDetected("a check failed, as party 1 reports", (1,), second_hand=True)
+    found = CheatingDetected("a false claim", (1,))
+    gone = MpcError("no such job")
+    gone.code = "unknown_job"
+    for failures in ({0: told, 1: gone, 2: found}, {0: BadFrame("short"), 1: told, 2: found}):
+        judged = _judged(failures)
+        assert judged.error is found and not judged.again and judged.reason == "cheatingdetected"
+    assert _judged({0: gone, 1: PeerLost("party 2", "lost"), 2: told}).error is told
 
 
 def test_two_losses_in_a_row_are_told_to_the_caller() -> None:
