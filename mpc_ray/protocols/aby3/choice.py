@@ -10,24 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mpc_ray.errors import InputError
+from mpc_ray.cost.links import Link
 
 Way = Literal["boolean", "yao"]
-
-
-@dataclass(frozen=True)
-class Link:
-    """Between every two parties, each way: ``rtt_s`` there and back, ``bits_per_s`` (None: no limit)."""
-
-    rtt_s: float
-    bits_per_s: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rtt_s < 60 or (self.bits_per_s is not None and not self.bits_per_s > 0):
-            raise InputError(
-                f"a link of {self.rtt_s * 1e3:g} ms and {self.bits_per_s} bit/s",
-                remedy="0 to 60,000 ms, and more than 0 bit/s",
-            )
 
 
 @dataclass(frozen=True)

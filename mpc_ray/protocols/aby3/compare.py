@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import torch
 
+from mpc_ray.cost.links import Link
 from mpc_ray.errors import InputError
 from mpc_ray.kernels.planes import planes
 from mpc_ray.protocols.aby3 import yao
 from mpc_ray.protocols.aby3.bits import Bits, and_, join, majority
-from mpc_ray.protocols.aby3.choice import Link, choose
+from mpc_ray.protocols.aby3.choice import choose
 from mpc_ray.protocols.aby3.convert import to_number
 from mpc_ray.protocols.aby3.place import Place
 from mpc_ray.protocols.aby3.product import multiply

@@ -8,9 +8,10 @@ from running import run
 from test_primitives import numbers
 from three import share
 
+from mpc_ray.cost.links import Link
 from mpc_ray.errors import InputError
 from mpc_ray.protocols.aby3 import choice, compare
-from mpc_ray.protocols.aby3.choice import COSTS, Link
+from mpc_ray.protocols.aby3.choice import COSTS
 
 FAR = Link(0.2)
 NEAR = Link(0.0)
