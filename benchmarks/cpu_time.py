@@ -89,7 +89,7 @@ def install(clock: Clock) -> None:
         setattr(owner, name, clock.around(getattr(owner, name), said))
 
 
-def measure(shape: str, seq: int, runs: int, public: bool) -> dict[str, Any]:
+def measure(shape: str, seq: int, batch: int, runs: int, public: bool) -> dict[str, Any]:
     """The JSON object; seconds and calls are of one pass."""
     clock = Clock()
     install(clock)
@@ -98,7 +98,7 @@ def measure(shape: str, seq: int, runs: int, public: bool) -> dict[str, Any]:
         del what, part
 
     with Session(config=Config(launcher="threads", timeout_s=600.0)) as session:
-        work = workload(shape_of(shape), seq, 1, "random", quiet, "public" if public else "secret")
+        work = workload(shape_of(shape), seq, batch, "random", quiet, "public" if public else "secret")
         job = EncoderJob(session, work)
         job.passes(1, quiet)
         clock.running = True
@@ -110,6 +110,7 @@ def measure(shape: str, seq: int, runs: int, public: bool) -> dict[str, Any]:
     return {
         "shape": shape,
         "seq": seq,
+        "batch": batch,
         "runs": runs,
         "public_weights": public,
         "cpu_seconds": whole,
@@ -127,20 +128,20 @@ def main() -> None:
         "--shape", default="minilm", help="bert-tiny, minilm, bert-base, or LAYERSxHIDDENxHEADSxFFN"
     )
     parser.add_argument("--seq", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=1, help="sequences in a pass")
     parser.add_argument("--runs", type=int, default=2, help="passes counted, after two to warm up")
     parser.add_argument("--public-weights", action="store_true")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     if given.runs < 1:
         parser.error("--runs: at least 1")
-    found = measure(given.shape, given.seq, given.runs, given.public_weights)
+    found = measure(given.shape, given.seq, given.batch, given.runs, given.public_weights)
     if given.json:
         print(json.dumps(found))
         return
     total = sum(found["cpu_seconds_by_kernel"].values())
-    print(
-        f"{given.shape}, {given.seq} tokens: {found['cpu_seconds']:.3f} s of CPU a pass, three parties together"
-    )
+    what = f"{given.shape}, {given.batch} x {given.seq} tokens"
+    print(f"{what}: {found['cpu_seconds']:.3f} s of CPU a pass, three parties together")
     for name, seconds in found["cpu_seconds_by_kernel"].items():
         calls = found["calls_by_kernel"][name]
         print(f"{1000 * seconds:9.1f} ms {100 * seconds / total:5.1f} % {calls:8.0f} calls  {name}")

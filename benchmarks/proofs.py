@@ -4,6 +4,11 @@ Three parties in threads compute and prove one thing at a time; a party's proofs
 time is what is shown: one proof as prover, one as A, one as chair. Prints a table, and JSON with --json.
 
     python benchmarks/proofs.py [--repeat 3] [--json]
+    python benchmarks/proofs.py --shape minilm --shape bert-base [--seq 128] [--json]
+
+With --shape, a whole encoder instead, under aby3 and under malicious_3pc, a process a party: CPU seconds of the proofs'
+thread (never wall time: a busy machine lengthens that), a party and in sum, and how much higher each party's
+memory rises than aby3's: claims, proofs, and the weights' pieces that are kept for them.
 """
 
 from __future__ import annotations
@@ -11,6 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +27,7 @@ import torch
 from mpc_ray.bench.machine import machine
 from mpc_ray.channel.local import local_channels
 from mpc_ray.correlation.prf import Correlation
-from mpc_ray.kernels.warm import warm
+from mpc_ray.kernels.warm import warm, warm_proofs
 from mpc_ray.protocols.aby3 import bits, product, truncate
 from mpc_ray.protocols.aby3.place import Place
 from mpc_ray.protocols.malicious.background import Background
@@ -111,14 +118,59 @@ def once(body: Body) -> dict[str, float]:
     return {"seconds": sum(seconds) / 3, "bytes": sum(sizes), "chunks": chunks[0]}
 
 
+def encoder(shape: str, seq: int, runs: int) -> dict[str, Any]:
+    """What verification costs an encoder: core seconds, and MB of memory of each party above aby3's."""
+    found = {}
+    for protocol in ("aby3", "malicious_3pc"):
+        words = ["encoder", "--shape", shape, "--seq", seq, "--weights", "random", "--runs", runs, "--json"]
+        words += ["--protocol", protocol, "--launcher", "processes"]
+        command = [sys.executable, "-P", "-m", "mpc_ray.cli.main", "bench", *map(str, words)]
+        answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        lines = [line for line in answer.stdout.splitlines() if line.startswith("{")]
+        if answer.returncode or not lines:
+            sys.exit(f"proofs: mpc-ray ended with code {answer.returncode}: {answer.stdout[-500:]}")
+        found[protocol] = json.loads(lines[-1])
+    plain, proved = found["aby3"], found["malicious_3pc"]
+    seconds = proved["compute_seconds_by_function"]["proofs"]  # of all three
+    memory = [(b - a) / 1e6 for a, b in zip(plain["peak_rss_bytes"], proved["peak_rss_bytes"], strict=True)]
+    sent = [max(run["bytes_sent"]) for run in (plain, proved)]
+    return {
+        "what": f"{shape}, {seq} tokens",
+        "verify_seconds_sum": seconds,
+        "verify_seconds_a_party": seconds / 3,
+        "memory_mb": memory,
+        "byte_ratio": sent[1] / sent[0],
+        "seconds": [run["seconds_min"] for run in (plain, proved)],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="cost of malicious_3pc's proofs")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument(
+        "--shape", action="append", default=[], help="an encoder; may be given more than once"
+    )
+    parser.add_argument("--seq", type=int, default=128)
     arguments = parser.parse_args()
+    encoders = [encoder(shape, arguments.seq, arguments.repeat) for shape in arguments.shape]
+    if encoders and arguments.json:
+        print(json.dumps({"machine": machine(), "rows": encoders}))
+        return
+    for row in encoders:
+        memory = " ".join(f"{m:.0f}" for m in row["memory_mb"])
+        print(
+            f"{row['what']}: verification {row['verify_seconds_a_party']:.2f} core s a party, "
+            f"{row['verify_seconds_sum']:.2f} in all"
+        )
+        print(f"  memory above aby3's {memory} MB a party; bytes {row['byte_ratio']:.4f} times aby3's")
+        print(f"  seconds {row['seconds'][1]:.2f}, aby3 {row['seconds'][0]:.2f} (wall)")
+    if encoders:
+        return
     torch.set_num_threads(1)
     warm()
+    warm_proofs()
     rows = []
     for name, millions, body in cases():
         if arguments.only not in name:

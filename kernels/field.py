@@ -18,6 +18,7 @@ from mpc_ray.errors import InputError
 from . import field_loops as loops
 from .field_loops import BYTES, Word
 from .field_prime import HIGH, LOW, is_prime
+from .field_vectors import FAST
 
 SUBSETS = 8 * BYTES
 """Subsets of one chunk of claims: 56 bits a claim decide which it is in."""
@@ -69,9 +70,19 @@ class PrimeField:
 
     def cross(self, u: Word, v: Word) -> list[int]:
         """The 4x4 matrix M[j][k] = Σ_b u[4b + j]·v[4b + k], row by row; 4 divides the length."""
+        u, v = np.ascontiguousarray(u), np.ascontiguousarray(v)
+        whole = u.size & -8 if FAST else 0
         m = np.zeros(16, np.uint64)
-        loops.cross4(u, v, self._p, self._inverse, m)
-        return [(int(x) << 64) % self.p for x in m]
+        loops.cross4(u[whole:], v[whole:], self._p, self._inverse, m)
+        found = [(int(x) << 64) % self.p for x in m]
+        if whole:
+            sums = np.zeros((96, 2), np.uint64)
+            loops.cross4_limbs(u[:whole], v[:whole], sums)
+            for i, pair in enumerate(sums):
+                turned, limb, lane = i // 24, i // 8 % 3, i % 8
+                j = lane % 4
+                found[4 * j + (j + turned) % 4] += exact(pair) << 52 * limb
+        return [x % self.p for x in found]
 
     def coefficients(self, elements: Sequence[int]) -> Word:
         """What ``fold`` multiplies by, from the elements."""
@@ -93,7 +104,7 @@ class PrimeField:
 
     def reduce(self, x: Word, out: Word) -> None:
         """out = x mod p, x any words; both flat."""
-        loops.reduce_all(x, self._p, self._reduce16, out)
+        loops.reduce_all(np.ascontiguousarray(x), self._p, self._reduce16, out)
 
     def scale_rows(self, w: Word, u: Word, out: Word) -> None:
         """out[g, t] = w[g]·u[g, t]; u any words (n, t), w in Montgomery form."""
@@ -115,7 +126,7 @@ class PrimeField:
 
     def weights(self, bits: Word, table: Word, out: Word) -> None:
         """out[g] = Σ_t bit_t(bits[g])·power_t, in Montgomery form."""
-        loops.weights(bits, table, self._p, self._reduce16, out)
+        loops.weights(np.ascontiguousarray(bits), table, self._p, self._reduce16, out)
 
     def unweighted(self, total: Word) -> int:
         """The sum of ``weighted_sum`` as an element, its weights out of Montgomery form."""
@@ -132,19 +143,19 @@ def exact(words: Word) -> int:
     return int.from_bytes(words.tobytes(), "little")
 
 
-def new_buckets() -> Word:
-    """Room for the sums of ``add_quotients``."""
-    return np.zeros((BYTES, 256, 2), np.uint64)
+def new_sums() -> Word:
+    """Room for the sums of ``add_quotients``: of low halves, and of high ones."""
+    return np.zeros((2, SUBSETS), np.uint64)
 
 
-def add_quotients(a: Word, b: Word, u: Sequence[Word], v: Sequence[Word], bits: Word, buckets: Word) -> None:
-    """Add N_g = ⌊(Σ u[i][g, t]·v[i][g, t] - a[g] - b[g]) / 2^64⌋ to the buckets of g's bits; words are read as integers
-    of [0, 2^64). a, b, bits (n), each u[i], v[i] (n, t_i)."""
+def add_quotients(a: Word, b: Word, u: Sequence[Word], v: Sequence[Word], bits: Word, sums: Word) -> None:
+    """Add N_g = ⌊(Σ u[i][g, t]·v[i][g, t] - a[g] - b[g]) / 2^64⌋ to the sums of g's subsets; words are read as
+    integers of [0, 2^64). a, b, bits (n), each u[i], v[i] (n, t_i); 2^31 products in all at most."""
     if len(u) > 2:
         u, v = [np.concatenate(u, 1)], [np.concatenate(v, 1)]
     none = [np.empty((a.size, 0), np.uint64)] * 2
     u, v = [*u, *none], [*v, *none]
-    loops.quotient_buckets(a, b, u[0], v[0], u[1], v[1], bits, buckets)
+    loops.quotient_sums(a, b, u[0], v[0], u[1], v[1], np.ascontiguousarray(bits), sums)
 
 
 def less_products(z: Word, f: Word, x: Word, y: Word) -> Word:
@@ -154,11 +165,10 @@ def less_products(z: Word, f: Word, x: Word, y: Word) -> Word:
     return out
 
 
-def quotients(buckets: Word) -> list[int]:
+def quotients(sums: Word) -> list[int]:
     """q_t = -Σ N_g over the claims of subset t, for all 56."""
-    sums = np.empty((SUBSETS, 2), np.uint64)
-    loops.bucket_sums(buckets, sums)
-    return [-int.from_bytes(pair.tobytes(), "little", signed=True) for pair in sums]
+    low, high = sums[0], sums[1].view(np.int64)
+    return [-(int(x) + (int(y) << 32)) for x, y in zip(low, high, strict=True)]
 
 
 def polynomial_products(x: Word, y: Word, x2: Word, y2: Word) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compiled import compiled
+from .field_vectors import FAST, LANES_TURNS, cross_lanes, masked_sums, reduce_lanes, weigh_lanes
 from .field_wide import add_wide, mac_wide, mac_wider, montgomery, mul_wide
 
 Word = NDArray[np.uint64]
@@ -17,6 +18,7 @@ U = np.uint64
 
 _ZERO, _SIXTY = U(0), U(60)
 _LOW60 = U((1 << 60) - 1)
+_HALF, _LOW32 = U(32), U((1 << 32) - 1)
 BYTES = 7
 """Bytes of bits a claim: subsets are 56 at most, so that the sum of a claim's table entries stays below 2^64."""
 LAZY = 32
@@ -37,8 +39,13 @@ def reduced(x: np.uint64, p: np.uint64, reduce16: Word) -> np.uint64:
 
 @compiled
 def reduce_all(x: Word, p: np.uint64, reduce16: Word, out: Word) -> None:
-    """out = x mod p, flat."""
-    for i in range(x.size):
+    """out = x mod p, flat; both contiguous."""
+    whole = x.size & -8
+    if FAST and whole:
+        reduce_lanes(x.ctypes.data, p, reduce16.ctypes.data, out.ctypes.data, whole >> 3)
+    else:
+        whole = 0
+    for i in range(whole, x.size):
         out[i] = reduced(x[i], p, reduce16)
 
 
@@ -68,6 +75,18 @@ def weighted_sum(w: Word, a: Word, total: Word) -> None:
     for g in range(w.size):
         low, middle, high = mac_wider(low, middle, high, w[g], a[g])
     total[0], total[1], total[2] = low, middle, high
+
+
+@compiled
+def cross4_limbs(u: Word, v: Word, sums: Word) -> None:
+    """What ``field_vectors.cross_lanes`` sums, over all of u and v (contiguous, of a length that 8 divides), added to
+    sums: uint64 (96, 2), each a pair (low, high)."""
+    part = np.empty(96, np.uint64)
+    for first in range(0, u.size, 8 * LANES_TURNS):
+        turns = min(LANES_TURNS, (u.size - first) // 8)
+        cross_lanes(u[first:].ctypes.data, v[first:].ctypes.data, turns, part.ctypes.data)
+        for i in range(96):
+            sums[i, 0], sums[i, 1] = add_wide(sums[i, 0], sums[i, 1], part[i], _ZERO)
 
 
 @compiled
@@ -129,11 +148,12 @@ def inner(u: Word, v: Word, p: np.uint64, inverse: np.uint64) -> np.uint64:
 
 
 @compiled
-def quotient_buckets(
-    a: Word, b: Word, u: Word, v: Word, u2: Word, v2: Word, bits: Word, buckets: Word
-) -> None:
-    """buckets[j, byte j of bits[g]] += (Σ u[g]·v[g] + Σ u2[g]·v2[g] - a[g] - b[g]) / 2^64, rounded down: 128-bit two's
-    complement as (low, high) words."""
+def quotient_sums(a: Word, b: Word, u: Word, v: Word, u2: Word, v2: Word, bits: Word, sums: Word) -> None:
+    """For every t of 56: N_g = (Σ u[g]·v[g] + Σ u2[g]·v2[g] - a[g] - b[g]) / 2^64, rounded down, of every g with bit t
+    of bits[g]: sums[0, t] += its low 32 bits, sums[1, t] += N_g >> 32 (signed). All uint64."""
+    if not a.size:
+        return
+    low, high = np.empty(a.size, np.uint64), np.empty(a.size, np.uint64)
     for g in range(a.size):
         l0 = l1 = l2 = _ZERO
         for t in range(u.shape[1]):
@@ -146,31 +166,22 @@ def quotient_buckets(
         if l1 < borrow:
             l2 -= U(1)
         l1 -= borrow
-        word = bits[g]
-        for j in range(BYTES):
-            k = (word >> U(8 * j)) & U(255)
-            buckets[j, k, 0], buckets[j, k, 1] = add_wide(buckets[j, k, 0], buckets[j, k, 1], l1, l2)
+        low[g], high[g] = l1 & _LOW32, (l1 >> _HALF) | (l2 << _HALF)
+    masked_sums(bits.ctypes.data, low.ctypes.data, high.ctypes.data, a.size, sums.ctypes.data)
 
 
 @compiled
 def less_products(z: Word, f: Word, x: Word, y: Word, out: Word) -> None:
     """out[g] = z[g] - f[g] - Σ_t x[g, t]·y[g, t] mod 2^64."""
+    if x.shape[1] == 1:
+        for g in range(z.size):
+            out[g] = z[g] - f[g] - x[g, 0] * y[g, 0]
+        return
     for g in range(z.size):
         total = z[g] - f[g]
         for t in range(x.shape[1]):
             total -= x[g, t] * y[g, t]
         out[g] = total
-
-
-@compiled
-def bucket_sums(buckets: Word, sums: Word) -> None:
-    """sums[8 j + i] = the sum of the buckets [j, k] whose k has bit i; both are 128-bit (low, high)."""
-    for t in range(sums.shape[0]):
-        low = high = _ZERO
-        for k in range(256):
-            if k >> (t & 7) & 1:
-                low, high = add_wide(low, high, buckets[t >> 3, k, 0], buckets[t >> 3, k, 1])
-        sums[t, 0], sums[t, 1] = low, high
 
 
 @compiled
@@ -186,8 +197,17 @@ def weight_table(powers: Word, p: np.uint64, table: Word) -> None:
 
 @compiled
 def weights(bits: Word, table: Word, p: np.uint64, reduce16: Word, w: Word) -> None:
-    """w[g] = Σ_j table[j, byte j of bits[g]], mod p."""
-    for g in range(bits.size):
+    """w[g] = Σ_j table[j, byte j of bits[g]], mod p; bits and w contiguous."""
+    whole = bits.size & -8
+    if FAST and whole:
+        halves = np.empty((2 * BYTES, 16), np.uint64)  # the same sums for half a byte
+        for j in range(BYTES):
+            for k in range(16):
+                halves[2 * j, k], halves[2 * j + 1, k] = table[j, k], table[j, 16 * k]
+        weigh_lanes(bits.ctypes.data, halves.ctypes.data, p, reduce16.ctypes.data, w.ctypes.data, whole >> 3)
+    else:
+        whole = 0
+    for g in range(whole, bits.size):
         word, total = bits[g], _ZERO
         for j in range(BYTES):
             total += table[j, (word >> U(8 * j)) & U(255)]

@@ -43,7 +43,7 @@ class BinaryField:
     def cross(self, u: Word, v: Word) -> list[int]:
         """The 4x4 matrix M[j][k] = Σ_b u[4b + j]·v[4b + k], row by row; 4 divides the length."""
         m = np.zeros(16, np.uint64)
-        loops.cross4(u, v, m)
+        loops.cross4(np.ascontiguousarray(u), np.ascontiguousarray(v), m)
         return [int(x) for x in m]
 
     def coefficients(self, elements: Sequence[int]) -> Word:
@@ -53,7 +53,7 @@ class BinaryField:
     def fold(self, u: Word, c: Word) -> Word:
         """out[b] = Σ_j c_j·u[r b + j] for r ``coefficients``; what lies past the end of u counts as zero."""
         out = np.empty(-(-u.size // c.size), np.uint64)
-        loops.fold(u, c, out)
+        loops.fold(np.ascontiguousarray(u), c, out)
         return out
 
     def inner(self, u: Word, v: Word) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .compiled import compiled
 from .field_wide import HARDWARE, carry_less, mul_wide
+from .gf64_vectors import FAST, cross_lanes, fold4_lanes, fold_block, fold_lanes, weighted_block
 
 Word = NDArray[np.uint64]
 U = np.uint64
@@ -62,10 +63,22 @@ def multiply(x: np.uint64, y: np.uint64) -> np.uint64:
 
 @compiled
 def cross4(u: Word, v: Word, m: Word) -> None:
-    """m[4 j + k] ^= Σ_b u[4 b + j]·v[4 b + k]; of a length that 4 divides."""
+    """m[4 j + k] ^= Σ_b u[4 b + j]·v[4 b + k]; of a length that 4 divides, both contiguous."""
+    whole = u.size & -8
+    if FAST and whole:
+        sums = np.empty((2, 4, 4, 2), np.uint64)
+        cross_lanes(u.ctypes.data, v.ctypes.data, whole >> 3, sums.ctypes.data)
+        for s in range(2):
+            for i in range(4):
+                for pair in range(4):
+                    j = 2 * (pair & 1) + (i & 1 if i < 2 else i == 2)
+                    k = 2 * ((pair & 1) ^ s) + (i & 1 if i < 2 else i == 3)
+                    m[4 * j + k] ^= reduced(sums[s, i, pair, 0], sums[s, i, pair, 1])
+    else:
+        whole = 0
     for j in range(4):
         l0 = l1 = l2 = l3 = h0 = h1 = h2 = h3 = _ZERO
-        for b in range(0, u.size, 4):
+        for b in range(whole, u.size, 4):
             x = u[b + j]
             low, high = clmul(x, v[b])
             l0, h0 = l0 ^ low, h0 ^ high
@@ -83,9 +96,21 @@ def cross4(u: Word, v: Word, m: Word) -> None:
 
 @compiled
 def fold(u: Word, c: Word, out: Word) -> None:
-    """out[b] = Σ_j c[j]·u[r b + j] for r = c.size coefficients; entries past the end of u are zero."""
-    r = c.size
-    for b in range(out.size):
+    """out[b] = Σ_j c[j]·u[r b + j] for r = c.size coefficients; entries past the end of u are zero. All contiguous."""
+    r, done = c.size, 0
+    if FAST and r == 4 and u.size >= 32:
+        twice = np.empty(8, np.uint64)
+        twice[:4], twice[4:] = c, c
+        done = (u.size >> 5) << 3
+        fold4_lanes(u.ctypes.data, twice.ctypes.data, done >> 3, out.ctypes.data)
+    elif FAST and r & 7 == 0:
+        sums = np.empty(8, np.uint64)
+        done = u.size // r
+        for b in range(done):
+            fold_lanes(u[r * b :].ctypes.data, c.ctypes.data, r >> 3, sums.ctypes.data)
+            low, high = sums[0] ^ sums[2] ^ sums[4] ^ sums[6], sums[1] ^ sums[3] ^ sums[5] ^ sums[7]
+            out[b] = reduced(low, high)
+    for b in range(done, out.size):
         low = high = _ZERO
         start = r * b
         for j in range(min(r, u.size - start)):
@@ -155,8 +180,22 @@ def _turned(x: np.uint64) -> np.uint64:
 def fold_words(first: Word, second: Word, tables: Word, omega: Word, weighted: bool, out: Word) -> None:
     """out[64 b + t] = Σ_j c_j·bit t of word j of block b, times omega[b]·x^t if ``weighted``.
 
-    Block b is 8 words of ``first``, then 8 of ``second``; ``tables`` are ``byte_tables`` of the 16 c_j.
+    Block b is 8 words of ``first``, then 8 of ``second``; ``tables`` are ``byte_tables`` of the 16 c_j. All contiguous.
     """
+    if FAST:
+        matrices = np.zeros((2, 8), np.uint64)
+        for half in range(2):
+            for j in range(8):
+                c = tables[half, 1 << j]
+                for t in range(64):
+                    matrices[half, t >> 3] |= ((c >> U(t)) & U(1)) << U(8 * (7 - (t & 7)) + j)
+        for b in range(first.size // 8):
+            where = first[8 * b :].ctypes.data, second[8 * b :].ctypes.data, matrices.ctypes.data
+            if weighted:
+                weighted_block(where[0], where[1], where[2], omega[b], out[64 * b :].ctypes.data)
+            else:
+                fold_block(where[0], where[1], where[2], _ZERO, out[64 * b :].ctypes.data)
+        return
     for b in range(first.size // 8):
         w = omega[b] if weighted else _ZERO
         for byte in range(8):

@@ -101,6 +101,20 @@ def truncate_others(x2: Tensor, c2: int, y: Tensor, cy: int, d: Tensor, mask: Te
     return out
 
 
+def top_bits_table_reference(x: Tensor, constant: int, table: Tensor) -> Tensor:
+    """The definition of ``top_bits_table``."""
+    return table[:, shift_right_logical(x + wrap(constant), 62)]
+
+
+def top_bits_table(x: Tensor, constant: int, table: Tensor) -> Tensor:
+    """out[m] = table[m, h], h the two top bits of x + constant: x int64[N], table int64[M, 4] -> int64[M, N]."""
+    on_cpu("replicated.top_bits_table", x, table)
+    expect("replicated.top_bits_table", "table", table, torch.int64, (None, 4))
+    out = torch.empty((len(table), x.numel()), dtype=torch.int64)
+    loops.top_bits_table(_flat(x), wrap(constant), table.contiguous().numpy(), out.numpy())
+    return out
+
+
 def truncated_piece_reference(x: Tensor, constant: int, w: Tensor, f: int, shift: int) -> Tensor:
     """The definition of ``truncated_piece``."""
     return shift_right_logical(x + wrap(constant), f) - (w << (64 - f)) - wrap(shift)

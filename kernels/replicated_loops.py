@@ -44,6 +44,15 @@ def truncate_others(x2: Int, c2: int, y: Int, cy: int, d: Int, mask: Int, out: I
 
 
 @compiled
+def top_bits_table(x: Int, constant: int, table: Int, out: Int) -> None:
+    """out[m, i] = table[m, the two top bits of x[i] + constant]."""
+    for i in range(x.size):
+        h = np.uint64(x[i] + constant) >> np.uint64(62)
+        for m in range(table.shape[0]):
+            out[m, i] = table[m, h]
+
+
+@compiled
 def truncated_piece(x: Int, constant: int, w: Int, f: int, shift: int, out: Int) -> None:
     """out = (x + constant) >> f - w 2^(64 - f) - shift."""
     for i in range(out.size):

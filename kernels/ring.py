@@ -306,6 +306,25 @@ def _batched(a: Tensor, b: Tensor, form: str) -> Tensor:
     return result
 
 
+def unpack(packed: PackedMatrix, rows: range) -> Tensor:
+    """Rows of the B that ``pack`` laid out, int64 (len(rows), columns), as a copy: for what needs them now and then."""
+    if packed.form == "torch":
+        return packed.data[rows.start : rows.stop].clone()
+    expect("ring.unpack", "packed", packed.data, torch.int64, (None,))
+    panels, deep = _padded(packed.columns) // 16, (packed.inner + 7) // 8 * 8
+    out = torch.empty((len(rows), packed.columns), dtype=torch.int64)
+    for block in range(0, deep, ring_pack.DEPTH):
+        height = min(ring_pack.DEPTH, deep - block)
+        first, last = max(rows.start, block), min(rows.stop, block + height)
+        if first < last:
+            part = packed.data[16 * panels * block : 16 * panels * (block + height)].view(panels, height, 16)
+            lines = part[:, first - block : last - block].transpose(0, 1)
+            if packed.columns % 16:
+                lines = lines.reshape(last - first, -1)[:, : packed.columns]
+            out[first - rows.start : last - rows.start].view(lines.shape).copy_(lines)
+    return out
+
+
 def _panels(inner: int, columns: int) -> Tensor:
     """Uninitialised memory for packed panels, aligned to 64 bytes."""
     size = (inner + 7) // 8 * 8 * _padded(columns)

@@ -86,6 +86,7 @@ def _replicated() -> None:
     replicated.truncate_owner(x, x, 0, 0, pair)
     replicated.truncate_others(x, 0, x, 0, pair, x)
     replicated.truncated_piece(x, 0, x, 1, 0)
+    replicated.top_bits_table(x, 0, pair[:1, :4])
     replicated.bits_owner(plane, plane, line)
     replicated.bits_others(plane, line, plane, line)
     replicated.bits_sum(plane, plane, 64)
@@ -117,9 +118,9 @@ def _field() -> None:
     f.weights(x, f.weight_table([1]), out)
     field.weighted_sum(x, x, np.zeros(3, np.uint64))
     field.less_products(x, x, row, row)
-    buckets = field.new_buckets()
-    field.add_quotients(x, x, [row], [row], x, buckets)
-    field.quotients(buckets)
+    sums = field.new_sums()
+    field.add_quotients(x, x, [row], [row], x, sums)
+    field.quotients(sums)
     field.polynomial_products(row, row, row, row)
 
 

@@ -32,6 +32,7 @@ from pydantic import (
     model_validator,
 )
 
+from mpc_ray import wording
 from mpc_ray.cost.links import link_of
 from mpc_ray.cost.tables import VARIANTS, choose
 from mpc_ray.errors import ConfigError
@@ -299,8 +300,8 @@ def _unknown(shown: str, key: str, source: str) -> ConfigError:
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError:
     """One line for the first problem; pydantic's own text spans several and shows what was typed."""
     first = error.errors(include_url=False, include_input=False)[0]
-    text = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
+        text = first["msg"].removeprefix("Value error, ")
         return ConfigError(f"settings contradict each other: {text}", remedy="change one of them")
     name = str(first["loc"][0])
     source = sources.get(name, "default")
@@ -310,7 +311,7 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigError:
             f"{shown} ({source}): the quantum-inspired solvers are not built yet",
             remedy="set it to false, or remove it",
         )
-    return ConfigError(f"{shown} ({source}): {text[:1].lower()}{text[1:]}", remedy=f"correct {shown}")
+    return ConfigError(f"{shown} ({source}): {wording.plain(first)}", remedy=f"correct {shown}")
 
 
 @functools.cache

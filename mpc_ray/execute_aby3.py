@@ -53,12 +53,8 @@ def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcom
     return Outcome(summand(output), {label: (1, sums.own) for label, sums in found.items()})
 
 
-def prepare(
-    me: int, plan: EncoderPlan, take: Take, place: torch.device = CPU, *, proved: bool = False
-) -> ModelShares:
-    """This party's prepared weights; where products are ``proved``, also as they came. Raises ModelError if one of the
-    plan is missing.
-    """
+def prepare(me: int, plan: EncoderPlan, take: Take, place: torch.device = CPU) -> ModelShares:
+    """This party's prepared weights. Raises ModelError if one of the plan is missing."""
     warm()
     h = plan.hidden
 
@@ -67,8 +63,6 @@ def prepare(
         rows = weight.shape[0]
         sizes = (rows,) if len(inputs) == 1 else (rows - h, h)  # of two, the second is the residual
         made = Linear(weight, bias, inputs, (0,) * len(inputs), sizes)
-        if not proved:
-            made.forget_weight()
         give_back()  # what is left between small blocks would add up
         return made
 

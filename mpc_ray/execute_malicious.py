@@ -81,7 +81,7 @@ def _program(runtime: Runtime, shares: ModelShares, run: Run) -> Protocol[Outcom
 
 def _prepare(me: int, plan: EncoderPlan, take: Take, place: torch.device) -> ModelShares:
     warm_proofs()
-    return prepare(me, plan, take, place, proved=True)
+    return prepare(me, plan, take, place)
 
 
 MALICIOUS = Body(ABY3.digest, _prepare, _program, checked=True)

@@ -84,8 +84,8 @@ def test_what_is_not_built_is_refused_everywhere(key: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        ({"MPC_PROTOCOL": "aby4"}, "MPC_PROTOCOL (environment): input should be 'semi_honest_3pc'"),
-        ({"MPC_SECURITY_LEVEL": "256"}, "MPC_SECURITY_LEVEL (environment): input should be 128"),
+        ({"MPC_PROTOCOL": "aby4"}, "MPC_PROTOCOL (environment): must be 'semi_honest_3pc'"),
+        ({"MPC_SECURITY_LEVEL": "256"}, "MPC_SECURITY_LEVEL (environment): must be 128"),
         ({"MPC_GPU_ENABLED": "maybe"}, "MPC_GPU_ENABLED: must be true or false"),
         ({"MPC_QUANTUM_PLANNING": "true"}, "quantum-inspired solvers are not built yet"),
         ({"MPC_TIMEOUT": "3"}, "MPC_TIMEOUT (environment) is not a setting (did you mean MPC_TIMEOUT_S?)"),

@@ -35,6 +35,7 @@ OTHERS = {
     "do",
     "done",
     "tail",
+    "test",
     "umask",
     "aws",
 }
@@ -131,15 +132,65 @@ def test_a_command_exists(words: list[str]) -> None:
 
 @pytest.mark.parametrize("code", sorted(set(inline())))
 def test_a_command_in_the_text_exists(code: str) -> None:
+    in_the_text(code)
+
+
+def in_the_text(code: str) -> None:
+    """A command in running text may lack arguments, and all of it after its name; what is there must exist."""
     words = shlex.split(code.rstrip("…").replace("…", ""))[1:]
     command = cli()
-    for word in words:  # as far as the text goes: `mpc-ray certs init` may lack its arguments
-        if not hasattr(command, "commands"):
-            break
-        assert word in command.commands, code
-        command = command.commands[word]
-    options = {name for parameter in command.params for name in parameter.opts}
-    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, code
+    while words and hasattr(command, "commands"):
+        assert words[0] in command.commands, code
+        command = command.commands[words.pop(0)]
+    options = {name: parameter for parameter in command.params for name in parameter.opts}
+    free = sum(
+        parameter.nargs if parameter.nargs > 0 else 99
+        for parameter in command.params
+        if _is_argument(parameter)
+    )
+    while words:
+        word = words.pop(0)
+        if word.startswith("--"):
+            assert word.partition("=")[0] in options, code
+            if "=" not in word and not options[word].is_flag:
+                del words[:1]
+        elif command.name != "supervise":  # which hands all of it on
+            free -= 1
+            assert free >= 0, f"{code}: {word}"
+
+
+def _is_argument(parameter: Any) -> bool:
+    return bool(parameter.param_type_name == "argument")
+
+
+CONFIGS = sorted(
+    path
+    for pattern in ("configs/**/*.yaml", "configs/systemd/*.service", "cluster.yaml")
+    for path in ROOT.glob(pattern)
+)
+
+
+def named_in(text: str) -> set[str]:
+    """Commands of ours that a file's comments name, in backticks or in brackets."""
+    found = re.findall(r"`((?:\.venv/bin/)?mpc-ray [^`\n]+)`", text) + re.findall(
+        r"[(] ?(mpc-ray [a-z-]+ [a-z-]+)", text
+    )
+    return {code.removeprefix(".venv/bin/") for code in found}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_command_in_a_settings_file_exists(path: Path) -> None:
+    for code in named_in(path.read_text(encoding="utf-8")):
+        in_the_text(code)
+
+
+def test_commands_of_settings_files_are_seen() -> None:
+    with pytest.raises(AssertionError):
+        in_the_text("mpc-ray certs request gateway")
+    with pytest.raises(AssertionError):
+        in_the_text("mpc-ray certs requests")
+    found = [code for path in CONFIGS for code in named_in(path.read_text(encoding="utf-8"))]
+    assert "mpc-ray certs request --gateway" in found and len(set(found)) > 8
 
 
 @pytest.mark.parametrize("name", [name for name in documents() if name.endswith(".yaml")])
@@ -195,6 +246,33 @@ def test_the_steps_fit_together() -> None:
     } == {"0", "1", "2"}
     signed = next(w for w in ALL if w[:3] == ["mpc-ray", "certs", "sign"])
     assert {f"{name}/request.json" for name in ("alpha", "beta", "gamma", "gw")} <= set(signed)
+
+
+def test_waiting_ends_and_shows_why_it_was_in_vain() -> None:
+    assert not re.search(r"\b(?:until|while)\b", script())
+    waits = [line for line in script().splitlines() if line.startswith("curl ")]
+    assert len(waits) == 2
+    for line in waits:
+        assert "--retry-max-time" in line and re.search(r"\|\| tail -n \d+ \w+\.log", line), line
+
+
+def test_everybody_that_has_a_certificate_rotates_it() -> None:
+    """Parties and the gateway, in part A's folders and in part B's; each is signed and installed again."""
+    rotated = {words[words.index("--folder") + 1] for words in ALL if words[1:3] == ["certs", "rotate"]}
+    assert rotated == {"alpha", "gw", "/var/lib/mpc-ray/party", "/var/lib/mpc-ray/gw"}
+    after = commands("\n".join(blocks(TEXT.partition("### Rotation")[2], "bash")))
+    signed = {word for words in after if words[:3] == ["mpc-ray", "certs", "sign"] for word in words[3:]}
+    assert {"alpha/request.json", "gw/request.json", "request-alpha.json", "request-gateway.json"} <= signed
+
+
+def test_a_request_is_looked_at_before_it_is_signed() -> None:
+    part_b = commands("\n".join(blocks(TEXT.partition("## B.")[2], "bash")))
+    shown = set()
+    for words in part_b:
+        if words[:3] == ["mpc-ray", "certs", "show"]:
+            shown.add(words[3])
+        if words[:3] == ["mpc-ray", "certs", "sign"]:
+            assert {word for word in words if word.startswith("request-")} <= shown
 
 
 def test_commands_are_seen() -> None:

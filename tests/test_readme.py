@@ -149,7 +149,9 @@ def test_python_examples_parse_and_use_what_exists() -> None:
                 assert node.attr in mpc_ray.__all__
 
 
-@pytest.mark.parametrize("name", [*DOCUMENTS, "SECURITY.md", "CHANGELOG.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "name", [*DOCUMENTS, "SECURITY.md", "CHANGELOG.md", "docs/architecture.md", "docs/operations.md"]
+)
 def test_relative_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):

@@ -58,6 +58,7 @@ class FramedChannel:
         self._session = session
         self._job = bytes(16)
         self._attempt = 0
+        self._step = 0  # of the last frame that was sent or waited for
         self._outgoing = dict(outgoing)
         self._incoming = dict(incoming)
         self._head = memoryview(bytearray(frame.HEADER_BYTES))
@@ -77,13 +78,14 @@ class FramedChannel:
         self._raise_error()
         if len(job) != 16 or not 0 <= attempt < 1 << 16:
             raise ChannelError("a job is named by 16 bytes and its attempt is at least 0 and below 65,536")
-        self._job, self._attempt = bytes(job), attempt
+        self._job, self._attempt, self._step = bytes(job), attempt, 0
 
     def send(self, peer: int, step: int, clock: int, parts: Sequence[memoryview]) -> None:
         """Send one frame of 60 + sum of ``parts`` bytes. Raises ``PeerLost``, or the error that ended the
         channel.
         """
         self._raise_error()
+        self._step = step
         length = sum(map(len, parts))
         head = frame.pack(frame.Header(self._session, self._job, self._attempt, step, clock, length))
         try:
@@ -99,6 +101,7 @@ class FramedChannel:
         if the peer closed, died, stayed silent past the deadline or reported another party lost.
         """
         self._raise_error()
+        self._step = step
         length = sum(map(len, into))
         want = frame.Header(self._session, self._job, self._attempt, step, 0, length)
         end = self._end(length)
@@ -108,7 +111,7 @@ class FramedChannel:
                 stream.receive(self._head, end)
                 got = frame.unpack(self._head, f"party {peer}")
                 if got.flags & frame.FAULT:
-                    raise self._reported(peer, got.step, f", before step {step}")
+                    raise self._reported(peer, got.step)
                 frame.compare(got, want, f"party {peer}")
                 for part in into:
                     stream.receive(part, end)
@@ -223,8 +226,12 @@ class FramedChannel:
         except (OSError, EOFError, ChannelError):  # no last words: the peer itself is the cause
             return None
 
-    def _reported(self, peer: int, said: int, when: str = "") -> MpcError:
-        """The error that a peer's fault notice stands for. Whom it accuses is its word: it may be the culprit."""
+    def _reported(self, peer: int, said: int) -> MpcError:
+        """The error that a peer's fault notice stands for, and the step that this party was at.
+
+        Whom it accuses is its word: it may be the culprit.
+        """
+        when = f", before step {self._step}"
         if said & CHEATED:
             named = {party for party in range(3) if said >> party & 1} | {peer}
             culprits = tuple(sorted(named - {self.me}))
@@ -232,7 +239,7 @@ class FramedChannel:
             return CheatingDetected(
                 f"{who}: a check failed{when}, as party {peer} reports", culprits, second_hand=True
             )
-        return _lost(peer, said)
+        return _lost(peer, said, when)
 
     def _cause(self, error: MpcError) -> int:
         """What a fault notice says: the party that is the cause, or ``CHEATED`` and a bit for each possible culprit."""
@@ -295,9 +302,9 @@ def channel_error(peer: str, error: BaseException, timeout: float) -> MpcError:
     )
 
 
-def _lost(peer: int, culprit: int) -> PeerLost:
+def _lost(peer: int, culprit: int, when: str) -> PeerLost:
     if culprit == peer or culprit > 2:
-        return PeerLost(f"party {peer}", "stopped with an error of its own", remedy="see its log")
+        return PeerLost(f"party {peer}", f"stopped with an error of its own{when}", remedy="see its log")
     return PeerLost(
-        f"party {culprit}", f"lost, as party {peer} reports", remedy="see its log for why it stopped"
+        f"party {culprit}", f"lost{when}, as party {peer} reports", remedy="see its log for why it stopped"
     )

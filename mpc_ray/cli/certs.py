@@ -6,27 +6,20 @@ request, ``sign`` answers all requests with one signed directory, ``install`` ta
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from mpc_ray.cli import options
+from mpc_ray.cli import certs_show, options
 from mpc_ray.cli.output import opened
 from mpc_ray.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mpc_ray.trust.directory import Directory
 
 app = typer.Typer(
     help="Certificates of a federation: its authority, parties and gateways.", no_args_is_help=True
 )
-
-WARN_DAYS = 30
-_DAY = 86400
+app.command()(certs_show.show)
 
 FolderOption = Annotated[
     Path, typer.Option("--folder", metavar="FOLDER", help="the party's or gateway's folder")
@@ -137,7 +130,7 @@ def sign(
     made = authority.sign(asked, replace=replace, remove=remove or (), days=days)
     with opened(as_json, guarded=False) as output:
         if as_json:
-            output.emit({"command": "certs sign", "directory": str(ca / DIRECTORY), **_shown(made)})
+            output.emit({"command": "certs sign", "directory": str(ca / DIRECTORY), **certs_show.shown(made)})
         else:
             for entry in asked:
                 output.console.print(f"signed {entry.record.place}")
@@ -195,48 +188,6 @@ def rotate(
     _say_request("certs rotate", folder, made.record.place, as_json)
 
 
-@app.command()
-def show(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="a folder, or a directory.json")],
-    as_json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
-    """Show who is in a federation, with the fingerprints of keys, and until when. Exit code 1 if something has expired.
-
-    What ends within 30 days is named on standard error: renew it by ``rotate``, ``sign`` and ``install``.
-    """
-    del debug  # read by main
-    from mpc_ray.trust.directory import Directory
-    from mpc_ray.trust.files import check_folder
-
-    if path.is_dir():
-        check_folder(path)
-    directory = Directory.load(path / "directory.json" if path.is_dir() else path)
-    directory.verify(now=directory.issued)  # what it says is signed; whether it is still valid is shown below
-    now, ends = time.time(), _ends(directory)
-    expired = [place for place, until in ends.items() if until <= now]
-    soon = [place for place, until in ends.items() if 0 < until - now < WARN_DAYS * _DAY]
-    pending = (path / "tls.next.key").exists()
-    with opened(as_json, guarded=False) as output:
-        if as_json:
-            said = {"ok": not expired, "expired": expired, "renew": soon, "pending": pending}
-            output.emit({"command": "certs show", **said, **_shown(directory)})
-        else:
-            pins = {entry.record.place: entry.pin[:16] for entry in directory.entries}
-            output.console.print(f"federation {directory.federation}, directory {directory.serial}")
-            output.console.print(f"authority {directory.fingerprint}")
-            for place, until in ends.items():
-                left = f"{(until - now) / _DAY:.0f} days left" if until > now else "expired"
-                pin = f"  key {pins[place]}" if place in pins else ""
-                output.console.print(f"{place:20}  until {_date(until)}  {left}{pin}")
-            if soon:
-                output.notes.print(f"ends within {WARN_DAYS} days: {', '.join(soon)}")
-            if pending:
-                output.notes.print("new keys wait for their certificate: have request.json signed")
-    if expired:
-        raise typer.Exit(1)
-
-
 def _say_request(command: str, folder: Path, place: str, as_json: bool) -> None:
     path = folder / "request.json"
     with opened(as_json, guarded=False) as output:
@@ -244,24 +195,3 @@ def _say_request(command: str, folder: Path, place: str, as_json: bool) -> None:
             output.emit({"command": command, "place": place, "request": str(path)})
         else:
             output.console.print(f"{place}: keys made in {folder}; send {path} to the federation's authority")
-
-
-def _ends(directory: Directory) -> dict[str, int]:
-    """Until when (Unix seconds) each certificate, and the directory itself, is valid."""
-    ends = {entry.record.place: entry.not_after for entry in directory.entries}
-    return ends | {"the directory": directory.expires}
-
-
-def _shown(directory: Directory) -> dict[str, Any]:
-    return {
-        "federation": directory.federation,
-        "serial": directory.serial,
-        "fingerprint": directory.fingerprint,
-        "ends": {place: _date(until) for place, until in _ends(directory).items()},
-        "keys": {entry.record.place: entry.pin for entry in directory.entries},
-        "records": [entry.record.to_json() for entry in directory.entries],
-    }
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -150,14 +150,14 @@ def cpu() -> Check:
     return Check("CPU", "ok", detail)
 
 
-def gpu(device: str) -> Check:
+def gpu(device: str, remedy: str = "use --device cpu") -> Check:
     """A CUDA device, where the settings ask for one."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     detail = ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "none that PyTorch can use"
     if device == "cuda" and not count:
-        return Check("GPU", "fail", f"{detail}, and the settings say device cuda", "use --device cpu")
+        return Check("GPU", "fail", f"{detail}, and the settings say device cuda", remedy)
     return Check("GPU", "ok", detail)
 
 

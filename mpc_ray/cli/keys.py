@@ -32,18 +32,26 @@ def signing(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Make a client's signing key; show its public half, which each of the three operators enrols."""
+    """Make a client's signing key; show its public half, which each of the three operators enrols.
+
+    A key that is there already is kept, and shown again.
+    """
     del debug  # read by main
     from mpc_ray.trust.authorisation import SigningKey
 
-    key = SigningKey.generate()
-    key.save(out)
+    made = not out.exists()
+    key = SigningKey.generate() if made else SigningKey.load(out)
+    if made:
+        key.save(out)
     with opened(as_json, guarded=False) as output:
         if as_json:
-            said = {"file": str(out), "id": key.id, "public": key.public.hex()}
+            said = {"file": str(out), "made": made, "id": key.id, "public": key.public.hex()}
             output.emit({"command": "keys signing", **said})
         else:
-            output.console.print(f"{out}: signing key {key.id}; send its public half to all three operators:")
+            kept = "" if made else " was there already"
+            output.console.print(
+                f"{out}: signing key {key.id}{kept}; send its public half to all three operators:"
+            )
             print(key.public.hex(), file=output.stream)
 
 

@@ -149,9 +149,9 @@ def import_share(
 def list_models(party: PartyFolder, as_json: options.Json = False, debug: options.Debug = False) -> None:
     """The models that a party holds shares of."""
     del debug
-    from mpc_ray.endpoint.store import ModelStore
+    from mpc_ray.endpoint.store import ModelStore, open_party
 
-    models = ModelStore(party).list()
+    models = ModelStore(open_party(party)[0].path).list()
     with opened(as_json, guarded=False) as output:
         if as_json:
             output.emit({"command": "model list", "models": [asdict(info) for info in models]})
@@ -170,9 +170,9 @@ def remove(
 ) -> None:
     """Delete a party's shares of a model. Nothing can be computed with it any more until it is imported again."""
     del debug
-    from mpc_ray.endpoint.store import ModelStore
+    from mpc_ray.endpoint.store import ModelStore, open_party
 
-    ModelStore(party).remove(name)
+    ModelStore(open_party(party)[0].path).remove(name)
     with opened(as_json, guarded=False) as output:
         if as_json:
             output.emit({"command": "model remove", "model": name})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mpc_ray.channel import Message
 from mpc_ray.cli import validity
-from mpc_ray.cli.checks import GIB, Check
+from mpc_ray.cli.checks import GIB, Check, gpu
 from mpc_ray.endpoint.config import PartyConfig
 from mpc_ray.endpoint.dial import address_of
 from mpc_ray.endpoint.peers import ASKING, MAX_SKEW_S, dial_front, fronts_hello
@@ -66,6 +66,7 @@ def looked_at(path: Path) -> Iterator[Check]:
         remedy = "" if models else "mpc-ray model import FILE --party FOLDER"
         yield Check("models", "ok" if models else "fail", named or "none in the store", remedy)
     yield _memory(config, models)
+    yield gpu(config.device, "device: cpu in the settings, or a driver and a GPU that PyTorch can use")
     ours = {model.name: model.digest for model in models}
     for index in range(3):
         yield _asked(standing, config, index, ours)

@@ -12,6 +12,7 @@ from typing import Any
 from mpc_ray.errors import (
     AuthorisationError,
     ChannelError,
+    CheatingDetected,
     ConfigError,
     DeadlineExceeded,
     InputError,
@@ -32,7 +33,8 @@ _CLOCK_CODES = ("expired", "issued_in_future", "not_yet_valid")
 class Problem:
     """A definite "no": the job was not answered. ``sets``: others that the gateway names as ready.
 
-    ``clock_s``: how many seconds the gateway's clock is ahead of ours, where it told the time.
+    ``clock_s``: how many seconds the gateway's clock is ahead of ours, where it told the time. ``culprits``: whom a
+    party accuses, as the gateway tells it: hearsay twice over.
     """
 
     status: int
@@ -42,11 +44,12 @@ class Problem:
     retry_after_s: float | None = None
     sets: tuple[str, ...] = ()
     clock_s: float | None = None
+    culprits: tuple[int, ...] = ()
 
     @property
     def again(self) -> bool:
         """Whether the same texts may succeed later, under a new authorisation."""
-        return self.status in RETRIED or self.code == "unknown_job"
+        return (self.status in RETRIED and self.code != "cheating") or self.code == "unknown_job"
 
     def error(self) -> MpcError:
         """The error that says this, with the gateway's word for machines."""
@@ -57,6 +60,8 @@ class Problem:
     def _error(self) -> MpcError:
         cause, remedy = f"the gateway: {self.cause}", self.remedy
         match self.status, self.code:
+            case _, "cheating":
+                return CheatingDetected(cause, self.culprits, remedy=remedy, second_hand=True)
             case _, "bad_envelope":
                 return SealError(cause, remedy=remedy)
             case _, "wrong_model" | "unknown_model":
@@ -99,7 +104,7 @@ def problem_of(status: int, headers: Mapping[str, str], body: bytes) -> Problem:
     if not isinstance(said, dict):
         said = {}
     cause = _line(said.get("cause") or said.get("detail") or f"answered with status {status}")
-    sets = said.get("sets")
+    sets, accused = said.get("sets"), said.get("culprits")
     return Problem(
         status,
         _line(said.get("code", ""), 64),
@@ -108,6 +113,7 @@ def problem_of(status: int, headers: Mapping[str, str], body: bytes) -> Problem:
         retry_after(headers.get("retry-after", "")),
         tuple(name for name in sets if isinstance(name, str))[:64] if isinstance(sets, list) else (),
         _clock(headers.get("date", "")),
+        tuple(i for i in range(3) if isinstance(accused, list) and i in accused),
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mpc_ray import wording
 from mpc_ray.client.http import FEDERATION
 from mpc_ray.client.parties import FIRST_USE, Trust
 from mpc_ray.client.proxy.settings import ProxySettings
@@ -187,16 +188,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> ConfigError:
     first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"])) or "settings"
-    text = first["msg"].removeprefix("Value error, ")
+    where, remedy = wording.where(first) or "settings", _REMEDY
     if first["type"] == "missing":
-        variable = _SPECIAL.get(where, f"MPC_CLIENT_{where.upper()}")
-        return ConfigError(
-            f"client settings: {where} is missing", remedy=f"set it in the file, or {variable}"
-        )
+        remedy = f"set it in the file, or {_SPECIAL.get(where, f'MPC_CLIENT_{where.upper()}')}"
     if first["type"] == "extra_forbidden":
-        known = [*ClientSettings.model_fields, *ProxySettings.model_fields]
-        near = get_close_matches(str(first["loc"][-1]), known, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"remove it; {_REMEDY}"
-        return ConfigError(f"client settings: {where} is not a setting", remedy=remedy)
-    return ConfigError(f"client settings: {where}: {text[:1].lower()}{text[1:]}", remedy=_REMEDY)
+        near = wording.meant(first, [*ClientSettings.model_fields, *ProxySettings.model_fields])
+        remedy = f"did you mean {near}?" if near else f"remove it; {_REMEDY}"
+    return ConfigError(f"client settings: {wording.after(where, first)}", remedy=remedy)

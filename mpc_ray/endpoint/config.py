@@ -10,6 +10,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mpc_ray import wording
 from mpc_ray.config import ON_CUDA
 from mpc_ray.errors import ConfigError
 from mpc_ray.trust.policy import Policy
@@ -114,8 +115,12 @@ class PartyConfig(_Part):
             raise ConfigError(f"{file} holds no settings", remedy="see configs/party.example.yaml")
         try:
             made = PartyConfig(**content)
-        except (ValidationError, TypeError) as error:
-            raise ConfigError(f"{file}: {_first(error)}", remedy="see configs/party.example.yaml") from None
+        except ValidationError as error:
+            raise _explain(file, error) from None
+        except TypeError:
+            raise ConfigError(
+                f"{file}: keys must be words", remedy="see configs/party.example.yaml"
+            ) from None
         base = file.resolve().parent
         ray = made.ray
         if ray.token is not None:
@@ -131,10 +136,9 @@ class PartyConfig(_Part):
         return hashlib.sha256(f"mpc-ray endpoint|{self.protocol}".encode()).digest()
 
 
-def _first(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return "keys must be words"
-    problem = error.errors(include_url=False, include_input=False)[0]
-    return (
-        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg'].removeprefix('Value error, ')}"
-    )
+def _explain(file: Path, error: ValidationError) -> ConfigError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    parts: tuple[type[BaseModel], ...] = (PartyConfig, Listen, RayOptions, Policy, Limits)
+    near = wording.meant(first, [name for part in parts for name in part.model_fields])
+    remedy = f"did you mean {near}?" if near else "see configs/party.example.yaml"
+    return ConfigError(f"{file}: {wording.after(wording.where(first) or 'settings', first)}", remedy=remedy)

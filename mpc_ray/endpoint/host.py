@@ -23,6 +23,7 @@ from typing import Any, Protocol, TextIO
 
 from mpc_ray.commands import failure
 from mpc_ray.errors import ConfigError, MpcError
+from mpc_ray.party_settings import check_device
 from mpc_ray.telemetry import logs
 
 log = logging.getLogger("mpc_ray.endpoint.host")
@@ -115,6 +116,7 @@ def run(settings: Mapping[str, Any], requests: queue.Queue[dict[str, Any] | None
 
 
 def _host(settings: Mapping[str, Any]) -> Host:
+    check_device(settings["device"])
     match settings["kind"]:
         case "process":
             return ProcessHost(settings)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from mpc_ray.errors import ChannelError, ConfigError, DeviceError
-from mpc_ray.party_settings import check_device
 
 NAMESPACE = "mpc-ray"
 OBJECT_STORE_BYTES = 78 << 20  # Ray's least is 75 MiB, and nothing of ours goes in
@@ -57,7 +56,6 @@ class RayHost:
         self._settings = settings
         self._ours = not settings["address"]
         self._actors: dict[str, Any] = {}
-        check_device(settings["device"])
         address = self._start() if self._ours else self._join(settings["address"])
         self.said = f"{'its own Ray' if self._ours else 'the Ray'} at {address}"
         self._address = address

@@ -17,10 +17,11 @@ from pathlib import Path
 from mpc_ray.endpoint.said import coded
 from mpc_ray.errors import CertificateError, ConfigError, MpcError
 from mpc_ray.trust.certs import Identity
+from mpc_ray.trust.dates import check_dates
 from mpc_ray.trust.directory import Directory, GatewayRecord
 from mpc_ray.trust.folder import open_folder
 from mpc_ray.trust.hpke import PrivateKeys
-from mpc_ray.trust.records import PartyRecord, load_certificate
+from mpc_ray.trust.records import PartyRecord
 
 log = logging.getLogger("mpc_ray.endpoint.standing")
 
@@ -83,14 +84,7 @@ def read(folder: Path, now: float | None = None) -> Standing:
     record = opened.record
     if not isinstance(record, PartyRecord):
         raise ConfigError(f"{folder} is a gateway's folder", remedy="name the folder of a party")
-    begin, end = _dates(folder)
-    if not begin <= now < end:
-        how = "is not valid before" if now < begin else "expired at"
-        raise CertificateError(
-            f"party {record.place}: its certificate {how} {_time(begin if now < begin else end)}; "
-            f"this machine's clock says {_time(now)}",
-            remedy="set the clock, if it is wrong; else mpc-ray certs rotate, then sign and install",
-        )
+    end = _end(folder, f"party {record.place}: its certificate", now)
     directory = opened.directory(now)
     return Standing(
         record.index,
@@ -142,17 +136,15 @@ class Watch:
         return tuple(found)
 
 
-def _dates(folder: Path) -> tuple[float, float]:
+def _end(folder: Path, whose: str, now: float) -> float:
+    """When the party's certificate ends, once it is valid."""
     path = folder / "tls.pem"
-    try:
-        text = path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
+    if not path.exists():
         raise ConfigError(
             f"{folder} has no certificate yet",
             remedy="have request.json signed, then mpc-ray certs install directory.json --folder FOLDER",
-        ) from None
-    certificate, _ = load_certificate(text, "this party")
-    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+        )
+    return check_dates(path, whose, now=now)
 
 
 def _time(seconds: float) -> str:

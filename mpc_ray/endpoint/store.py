@@ -20,7 +20,7 @@ from mpc_ray.errors import ConfigError, ModelError, SealError
 from mpc_ray.models.share_file import MAGIC, PURPOSE, STORED_MAGIC, ShareHeader, copy_message
 from mpc_ray.trust import atrest, canonical, files
 from mpc_ray.trust.atrest import FileKeys
-from mpc_ray.trust.folder import open_folder
+from mpc_ray.trust.folder import Folder, open_folder
 from mpc_ray.trust.hpke import open_sealed
 from mpc_ray.trust.records import PartyRecord
 from mpc_ray.trust.secret import Secret
@@ -63,10 +63,7 @@ class ModelStore:
         says, ConfigError if the store has a model of that name (unless ``replace``) or cannot be written. What was
         there before stays unless it returns.
         """
-        opened = open_folder(self.folder)
-        record = opened.record
-        if not isinstance(record, PartyRecord):
-            raise ConfigError(f"{self.folder} is a gateway's folder", remedy="name the folder of a party")
+        opened, record = open_party(self.folder)
         source = path.name
         with _reading(path) as file:
             head = atrest.read_head(file, MAGIC, source)
@@ -143,7 +140,8 @@ class ModelStore:
         path = self._path(name)
         if not path.exists():
             raise ModelError(
-                f"the store has no model {name}", remedy="mpc-ray model import FILE --party FOLDER"
+                f"the store has no model {name}",
+                remedy="mpc-ray model list --party FOLDER shows what it has; model import adds one",
             )
         with _reading(path) as file:
             yield file
@@ -165,6 +163,15 @@ class ModelStore:
         """Remove what an import left that was killed. Only under the lock: another import's file is not swept."""
         for path in self._store.glob(f".*{SUFFIX}.*"):
             path.unlink(missing_ok=True)
+
+
+def open_party(folder: Path) -> tuple[Folder, PartyRecord]:
+    """A party's folder, and what the party says of itself. ConfigError if it is nobody's, or a gateway's."""
+    opened = open_folder(folder)
+    record = opened.record
+    if not isinstance(record, PartyRecord):
+        raise ConfigError(f"{folder} is a gateway's folder", remedy="name the folder of a party")
+    return opened, record
 
 
 @contextlib.contextmanager

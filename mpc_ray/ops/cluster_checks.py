@@ -9,10 +9,13 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from mpc_ray import wording
 from mpc_ray.errors import ConfigError
 from mpc_ray.ops import clusters
 from mpc_ray.ops.cluster_rules import Problem, rules
 from mpc_ray.ops.clusters import FILL_ME, Cluster
+
+_FILE = "name a file for `ray up`, such as cluster.yaml"
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,15 +38,18 @@ def load(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise ConfigError(f"{path} cannot be read: {reason}", remedy=_FILE) from None
     try:
         config = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark is not None else ""
+        raise ConfigError(f"{path} is no YAML{line}", remedy="correct the file") from None
     except ConfigError as error:
-        raise ConfigError(f"{path}, {error.cause}") from error
+        raise ConfigError(f"{path}, {error.cause}", remedy="keep one of the two") from None
     if not isinstance(config, dict):
-        raise ConfigError(f"{path} holds no mapping", remedy="a file for `ray up` begins with cluster_name:")
+        raise ConfigError(f"{path} holds no mapping", remedy=_FILE)
     return config
 
 
@@ -118,7 +124,7 @@ def _problem(model: type[BaseModel], detail: Any) -> Problem:
         )
     if detail["type"] == "missing":
         return Problem(".".join(path), "is missing")
-    return Problem(".".join(path), str(detail["msg"]).removeprefix("Value error, "))
+    return Problem(".".join(path), wording.plain(detail))
 
 
 def _siblings(model: Any, path: list[str]) -> list[str]:

@@ -25,9 +25,10 @@ def refusal(config: dict[str, Any]) -> str | None:
             validate_config(prepare_config(copy.deepcopy(config)))
     except jsonschema.ValidationError as error:
         return " ".join(f"{'.'.join(map(str, error.absolute_path))}: {error.message}".lstrip(": ").split())
+    except KeyError as error:
+        return f"the file lacks {error.args[0] if error.args else 'a key'}"
     except (
         click.ClickException,
-        KeyError,
         TypeError,
         ValueError,
         AttributeError,

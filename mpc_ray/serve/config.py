@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from mpc_ray import wording
 from mpc_ray.errors import ConfigError
 from mpc_ray.trust import canonical
 
@@ -239,12 +239,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _explain(file: Path, error: ValidationError) -> ConfigError:
     first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"])) or "settings"
-    text = first["msg"].removeprefix("Value error, ")
+    where = wording.where(first) or "settings"
     remedy = f"correct {where}; configs/gateway.example.yaml has every setting"
     if first["type"] == "extra_forbidden":
         parts = (GatewayConfig, RegionSettings, Limits, Batching, RaySettings, SetSettings, Https)
-        known = [name for part in parts for name in part.model_fields]
-        near = get_close_matches(str(first["loc"][-1]), known, n=1)
-        text, remedy = "is not a setting", f"did you mean {near[0]}?" if near else f"remove {where}"
-    return ConfigError(f"gateway configuration {file}: {where}: {text[:1].lower()}{text[1:]}", remedy=remedy)
+        near = wording.meant(first, [name for part in parts for name in part.model_fields])
+        remedy = f"did you mean {near}?" if near else f"remove {where}"
+    return ConfigError(f"gateway configuration {file}: {wording.after(where, first)}", remedy=remedy)

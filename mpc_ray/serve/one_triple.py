@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from mpc_ray.channel.link import JSON, Message
 from mpc_ray.channel.packed import finite
-from mpc_ray.errors import BadFrame, ChannelError, MpcError, PeerLost, Unavailable
+from mpc_ray.errors import BadFrame, ChannelError, CheatingDetected, MpcError, PeerLost, Unavailable
 from mpc_ray.serve.interface import Three
 from mpc_ray.serve.links import Front
 
@@ -168,6 +168,9 @@ def _judged(failures: Mapping[int, BaseException]) -> RunFailed:
             errors.append(failure)
         else:  # cancelled with this gateway, or a fault of our own
             errors.append(ChannelError(f"party {party}: {type(failure).__name__} at the gateway"))
+    if cheated := [error for error in errors if isinstance(error, CheatingDetected)]:
+        first = min(cheated, key=lambda error: error.second_hand)
+        return RunFailed(first, again=False, reason="cheatingdetected")
     if any(error.code in _LOST_JOBS for error in errors):
         cause = min(errors, key=_telling).cause
         return RunFailed(

@@ -40,6 +40,7 @@ _BY_CLASS: tuple[tuple[type[MpcError], int, str], ...] = (
     (errors.InputError, 422, "invalid"),
     (errors.RangeExceeded, 422, "range"),
     (errors.AuthorisationError, 403, "forbidden"),
+    (errors.CheatingDetected, 500, "cheating"),  # not 502, which clients and proxies repeat
     (MpcError, 502, "party_failed"),
 )
 # Codes of AuthorisationError that are not about permission.
@@ -140,7 +141,10 @@ def problem_of(error: BaseException) -> Problem:
     if status in {429, 503}:
         wait = error.retry_after_s if isinstance(error, Unavailable) else 1.0
         headers["Retry-After"] = str(max(1, ceil(wait)))
-    return Problem(status, code, error.cause, error.remedy, headers, getattr(error, "extra", {}))
+    extra = dict(getattr(error, "extra", {}))
+    if isinstance(error, errors.CheatingDetected):
+        extra["culprits"] = list(error.culprits)
+    return Problem(status, code, error.cause, error.remedy, headers, extra)
 
 
 def of_http(status: int, headers: Mapping[str, str] | None = None) -> Problem:

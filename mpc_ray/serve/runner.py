@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from mpc_ray.dispatch.seen import Seen
-from mpc_ray.errors import MpcError
+from mpc_ray.errors import CheatingDetected, MpcError
 from mpc_ray.serve.batching import Batcher, Waiting
 from mpc_ray.serve.fleet import Fleet
 from mpc_ray.serve.links import Backoff
@@ -32,10 +32,12 @@ class Runner:
     """Leads ``settings.triples`` triples of ``fleet`` on what ``batcher`` has. All methods belong to one event loop.
 
     ``why``: why there is no triple, or why the last one ended. ``running``: jobs that a party may be computing.
+    ``distrusted``: which check of these parties failed; there is never a triple of them again.
     """
 
     def __init__(self, fleet: Fleet, batcher: Batcher[Queued, Done], settings: TripleSettings) -> None:
         self.why = "no triple has been opened yet"
+        self.distrusted = ""
         self.counts = dict.fromkeys(("jobs", "batches", "aborts", "reruns", "rounds", "bytes_sent"), 0)
         self.running: set[str] = set()
         self.seen = Seen()
@@ -56,7 +58,7 @@ class Runner:
     @property
     def ready(self) -> bool:
         """Whether jobs may come: a triple is open, or is just being replaced by a newer one."""
-        return bool(self.open or self._renewing)
+        return not self.distrusted and bool(self.open or self._renewing)
 
     async def lead(self) -> None:
         """Open a triple, use it until it ends, and again, for ever."""
@@ -78,6 +80,8 @@ class Runner:
         while True:
             pause = _POLL_S
             try:
+                if self.distrusted:
+                    raise unavailable(self.distrusted)
                 await self._fleet.look()  # a try too soon would cost the parties that are ready their slots
                 if why_not := self._fleet.why_not():
                     raise unavailable(why_not)
@@ -237,12 +241,24 @@ class Runner:
         self.why = failed.error.cause
         metrics.abort(failed.reason, set=self._set)
         log.warning("set %s: a run of %d jobs failed: %s", self._set, len(batch), failed.error.cause)
-        if again:
+        if isinstance(failed.error, CheatingDetected):
+            self._distrust(failed.error, batch)
+        elif again:
             self.counts["reruns"] += 1
             self._interrupted.append(batch)
             self._interruption.set()
         else:
             self._fail(batch, failed.error)
+
+    def _distrust(self, error: CheatingDetected, batch: Batch) -> None:
+        """A party cheated: these parties compute for nobody until their operators have explained it, and start this
+        again. Otherwise every caller's next job would be one more try."""
+        self.distrusted = f"a check of these parties failed: {error.cause}"
+        self._fail(batch, error)
+        for triple in self.open.values():
+            triple.over.set()
+        self.why = ""
+        self.give_up(self.distrusted)
 
     def _fail(self, batch: Batch, error: MpcError) -> None:
         """Callers get ``error`` and take their jobs back; those of callers that have gone are dropped here."""

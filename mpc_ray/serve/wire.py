@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpc_ray import errors
-from mpc_ray.errors import AuthorisationError, MpcError, PeerLost, Unavailable
+from mpc_ray.errors import AuthorisationError, CheatingDetected, MpcError, PeerLost, Unavailable
 from mpc_ray.serve.idempotency import Conflict
 from mpc_ray.serve.limits import QuotaExceeded, RateExceeded
 
@@ -36,9 +36,11 @@ def failed(error: BaseException) -> Failed:
             {"error": "MpcError", "cause": f"{type(error).__name__} inside the gateway", "remedy": ""}
         )
     fields: dict[str, Any] = {"error": type(error).__name__, "cause": error.cause, "remedy": error.remedy}
-    for name in ("code", "retry_after_s", "peer"):
+    for name in ("code", "retry_after_s", "peer", "second_hand"):
         if value := getattr(error, name, None):
             fields[name] = value
+    if isinstance(error, CheatingDetected):
+        fields["culprits"] = list(error.culprits)
     return Failed(fields)
 
 
@@ -54,4 +56,7 @@ def error_of(failure: Failed) -> MpcError:
         return kind(cause, remedy=remedy, code=str(fields.get("code", "unauthorised")))
     if issubclass(kind, Unavailable):
         return kind(cause, remedy=remedy, retry_after_s=float(fields.get("retry_after_s", 1.0)))
+    if issubclass(kind, CheatingDetected):
+        culprits = tuple(int(i) for i in fields.get("culprits", ()))
+        return kind(cause, culprits, remedy=remedy, second_hand=bool(fields.get("second_hand", False)))
     return kind(cause, remedy=remedy)

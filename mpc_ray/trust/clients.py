@@ -84,7 +84,10 @@ class ClientKeys:
         return tuple(sorted(self._clients.values(), key=lambda client: (client.name, client.enrolled)))
 
     def enrol(self, name: str, public: bytes, now: float | None = None) -> ClientKey:
-        """Accept a key from now on. ``InputError`` if name or key are taken, or the key was revoked once."""
+        """Accept a key from now on; one that is enrolled under this very name stays as it is.
+
+        ``InputError`` if the name or the key is taken otherwise, or the key was revoked once.
+        """
         try:
             canonical.matching(name, canonical.NAME, "name")
             if len(public) != 32:
@@ -97,6 +100,8 @@ class ClientKeys:
         with files.locked(self._path.parent):
             self.refresh()
             for client in self._clients.values():
+                if (client.id, client.name, client.revoked) == (new.id, name, 0):
+                    return client
                 if client.id == new.id:
                     what = "was revoked" if client.revoked else "is enrolled already"
                     raise InputError(f"this key {what}, as {client.name}", remedy="enrol another key")

@@ -27,12 +27,12 @@ def dates(path: Path, whose: str) -> tuple[float, float]:
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
-def check_dates(path: Path, whose: str, renew: str = RENEW, now: float | None = None) -> None:
-    """``CertificateError`` unless the certificate is valid now, and what ``dates`` raises."""
+def check_dates(path: Path, whose: str, renew: str = RENEW, now: float | None = None) -> float:
+    """When the certificate ends, POSIX seconds. ``CertificateError`` unless it is valid now; also as ``dates``."""
     now = time.time() if now is None else now
     begin, end = dates(path, whose)
     if begin <= now < end:
-        return
+        return end
     how = "is not valid before" if now < begin else "expired at"
     raise CertificateError(
         f"{whose} {how} {_time(begin if now < begin else end)}; this machine's clock says {_time(now)}",

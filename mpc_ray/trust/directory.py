@@ -67,10 +67,7 @@ class Entry:
     @property
     def pin(self) -> str:
         """SHA-256 of its public key (SubjectPublicKeyInfo), 64 hexadecimal digits: it changes with a rotation."""
-        public = self.parsed[1].public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return hashlib.sha256(public).hexdigest()
+        return key_pin(self.parsed[1])
 
     def check(self, federation: str, authority: x509.Certificate) -> None:
         """``CertificateError`` unless authority and owner both signed. Dates are not looked at."""
@@ -307,6 +304,12 @@ class Directory:
             "expires": self.expires,
             "ca": self.ca,
         } | lists
+
+
+def key_pin(public: ec.EllipticCurvePublicKey) -> str:
+    """SHA-256 of a public key (SubjectPublicKeyInfo), 64 hexadecimal digits."""
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
 
 
 def check_apart(entries: Sequence[Entry]) -> None:

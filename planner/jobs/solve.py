@@ -24,6 +24,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 DEADLINE_S = 0.2
 LOADING_S = 0.5  # a deadline from which on the loops are loaded inside it, where they are not yet
+CLOSING_S, CLOSING_JOB_S = 0.001, 2e-6  # what is kept of a deadline for ending walks and the answer
 NOT_LOADED = (
     "the compiled loops were not loaded, so this is batch-aware earliest completion alone: "
     "call mpc_ray.planner.jobs.warm() once, before the first deadline"
@@ -131,7 +132,7 @@ def _search(
         )
     old = None if previous is None else _old(compiled, previous)
     search = Search(compiled, clock, progress, old, move_price, most_moves)
-    until = clock.passed() + clock.left() - (0.0004 + 1e-6 * search.n)
+    until = clock.passed() + clock.left() - (CLOSING_S + CLOSING_JOB_S * search.n)
     if solver == "portfolio":
         portfolio(search, seed, until, moves, threads, chosen)
     else:

@@ -105,14 +105,92 @@ def test_what_has_expired_or_soon_will(
     assert (code, shown["expired"], shown["renew"], shown["pending"]) == (0, [], [], False)
     assert set(shown["keys"]) == {"eu/0", "eu/1", "eu/2", "gateway/gateway"}
     now = time.time()
-    monkeypatch.setattr("mpc_ray.cli.certs.time.time", lambda: now + 61 * 86400)
+    monkeypatch.setattr("mpc_ray.cli.certs_show.time.time", lambda: now + 61 * 86400)
     assert main.run(["certs", "show", "ca/directory.json"]) == 0
     said = capsys.readouterr()
     assert said.out.count("29 days left") == 5 and "ends within 30 days: eu/0, eu/1, eu/2" in said.err
     assert shown["keys"]["eu/0"][:16] in said.out
-    monkeypatch.setattr("mpc_ray.cli.certs.time.time", lambda: now + 91 * 86400)
+    monkeypatch.setattr("mpc_ray.cli.certs_show.time.time", lambda: now + 91 * 86400)
     code, shown = mpc_ray("certs", "show", "gw")
     assert code == 1 and len(shown["expired"]) == 5 and not shown["ok"]
+
+
+def test_a_folder_is_judged_by_its_own_place(
+    mpc_ray: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another operator that forgot to rotate is shown, and is no failure of this one's."""
+    federation(mpc_ray)
+    assert ask(mpc_ray, 0, "delta", days="10", set="us")[0] == 0
+    assert mpc_ray("certs", "sign", "delta/request.json")[0] == 0
+    for name in ("alpha", "delta"):
+        assert mpc_ray("certs", "install", "ca/directory.json", "--folder", name)[0] == 0
+    now = time.time()
+    monkeypatch.setattr("mpc_ray.cli.certs_show.time.time", lambda: now + 11 * 86400)
+    code, shown = mpc_ray("certs", "show", "alpha")
+    assert (code, shown["ok"], shown["own"], shown["expired"]) == (0, True, "eu/0", ["us/0"])
+    assert mpc_ray("certs", "show", "delta")[0] == 1
+    assert mpc_ray("certs", "show", "ca")[0] == 1
+    assert mpc_ray("certs", "show", "ca/directory.json")[0] == 1
+    capsys.readouterr()
+    assert main.run(["certs", "show", "alpha"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("this folder") == 1 and "expired" in said
+    monkeypatch.setattr("mpc_ray.cli.certs_show.time.time", lambda: now + 91 * 86400)
+    assert mpc_ray("certs", "show", "gw")[0] == 1
+
+
+def test_the_authority_sees_who_asks(mpc_ray: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    federation(mpc_ray)
+    code, asked = mpc_ray("certs", "show", "alpha/request.json")
+    assert code == 0 and asked["request"]["place"] == "eu/0"
+    assert asked["record"]["operator"] == "alpha" and asked["record"]["peer"] == "10.0.0.0:50051"
+    assert asked["request"]["key"] == mpc_ray("certs", "show", "alpha")[1]["keys"]["eu/0"]
+    capsys.readouterr()
+    assert main.run(["certs", "show", "alpha/request.json"]) == 0
+    said = capsys.readouterr()
+    for word in ("eu/0", "alpha", "10.0.0.0:50051", asked["request"]["key"], "x25519"):
+        assert word in said.out
+    assert "another channel" in said.err
+    assert mpc_ray("certs", "show", "gw/request.json")[1]["request"]["place"] == "gateway/gateway"
+    text = Path("alpha/request.json").read_text(encoding="utf-8")
+    Path("false.json").write_text(text.replace("10.0.0.0:50051", "10.6.6.6:50051"), encoding="utf-8")
+    code, refused = mpc_ray("certs", "show", "false.json")
+    assert code == 5 and "not signed by its own key" in refused["cause"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "remedy"),
+    [
+        ("alpha/tls.key", "private key", "show alpha shows"),
+        ("alpha/hpke.keys", "private keys", "show alpha shows"),
+        ("alpha/tls.pem", "a certificate alone", "show alpha shows"),
+        ("new", "no directory.json yet", "new/request.json"),
+        ("alpha/nothing.pem", "No such file", "check the path"),
+        ("alpha/clients.json", "directory", ""),
+    ],
+)
+def test_what_certs_show_does_not_show(
+    mpc_ray: Callable[..., Any], path: str, said: str, remedy: str
+) -> None:
+    federation(mpc_ray)
+    assert mpc_ray("certs", "request", "--gateway", "--out", "new")[0] == 0
+    made = mpc_ray("keys", "signing", "--out", "app.key")[1]
+    assert mpc_ray("keys", "enroll", made["public"], "--party", "alpha", "--name", "app")[0] == 0
+    code, refused = mpc_ray("certs", "show", path)
+    assert code in (2, 5) and said in refused["cause"] and remedy in refused["remedy"] and refused["remedy"]
+
+
+def test_a_client_is_enrolled_again_without_harm(mpc_ray: Callable[..., Any]) -> None:
+    """Step 3 of the deployment guide can be typed twice."""
+    federation(mpc_ray)
+    once, twice = (mpc_ray("keys", "signing", "--out", "app.key")[1] for _ in range(2))
+    assert once["public"] == twice["public"] and (once["made"], twice["made"]) == (True, False)
+    done = [mpc_ray("keys", "enroll", once["public"], "--party", "alpha", "--name", "app") for _ in range(2)]
+    assert done[0] == done[1] and done[0][0] == 0
+    assert len(mpc_ray("keys", "list", "--party", "alpha")[1]["keys"]) == 1
+    assert mpc_ray("keys", "revoke", "app", "--party", "alpha")[0] == 0
+    code, refused = mpc_ray("keys", "enroll", once["public"], "--party", "alpha", "--name", "app")
+    assert code == 2 and "revoked" in refused["cause"]
 
 
 def test_show_believes_nothing_that_is_not_signed(mpc_ray: Callable[..., Any]) -> None:
@@ -163,6 +241,8 @@ def test_signing_keys_are_enrolled_and_revoked(mpc_ray: Callable[..., Any]) -> N
     code, enrolled = mpc_ray("keys", "enroll", made["public"], "--party", "alpha", "--name", "app")
     assert code == 0 and enrolled["id"] == made["id"]
     assert mpc_ray("keys", "enroll", made["public"], "--party", "alpha", "--name", "again")[0] == 2
+    other = mpc_ray("keys", "signing", "--out", "other.key")[1]["public"]
+    assert mpc_ray("keys", "enroll", other, "--party", "alpha", "--name", "app")[0] == 2
     assert mpc_ray("keys", "revoke", "app", "--party", "alpha")[1]["revoked"] > 0
     assert mpc_ray("keys", "list", "--party", "alpha")[1]["keys"][0]["revoked"] > 0
 

@@ -159,3 +159,30 @@ def test_version_numbers() -> None:
     assert checks._numbers("2.13.0+cpu") == (2, 13, 0)
     assert checks._numbers("0.60rc1") == (0,)
     assert checks._numbers("10.2") > checks._numbers("9.9")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"\xff\xfe", "cannot be read: is not UTF-8"),
+        (b"a: [", "is no YAML (line 1)"),
+        (b"- a", "holds no mapping"),
+        (b"a: 1\na: 2\n", "line 2: a is given twice"),
+        (b"a: 1\n", "provider.type names no provider"),
+    ],
+)
+def test_a_file_that_is_no_cluster_has_a_remedy(
+    cli: Any, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    path = tmp_path / "cluster.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    ended = cli("doctor", "--cluster", path, "--json")
+    assert ended.code == 1
+    failed = [check for check in ended.json["checks"] if check["status"] == "fail"]
+    assert said in failed[0]["detail"]
+    assert all(check["remedy"] for check in failed)
+    assert not [
+        check for check in failed if "Errno" in check["detail"] or check["detail"].strip("'") == "provider"
+    ]

@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 from owners import Federation, federation  # type: ignore[import-not-found]
 
 from mpc_ray.client import Bundle
+from mpc_ray.trust.folder import request_gateway
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,26 @@ def test_for_people(cli: Any, tiny: Path, empty: Federation) -> None:
     assert "tiny  " in cli("model", "list", "--party", empty.folders[2]).out
     assert cli("model", "remove", "tiny", "--party", empty.folders[2]).out == "removed tiny\n"
     assert "no model yet" in cli("model", "list", "--party", empty.folders[2]).out
+
+
+@pytest.mark.parametrize("command", [["list"], ["remove", "demo"]])
+def test_a_store_is_a_partys(cli: Any, parties: Federation, tmp_path: Path, command: list[str]) -> None:
+    """A folder that is none, or nobody's, or a gateway's, has not "no model yet"."""
+    gateway = tmp_path / "gw"
+    request_gateway(gateway, name="gateway")
+    (tmp_path / "nobody").mkdir(mode=0o700)
+    file = tmp_path / "file"
+    file.touch(mode=0o600)
+    for folder, said in (
+        (tmp_path / "none", "No such file"),
+        (file, "is not a folder"),
+        (tmp_path / "nobody", "not the folder of a party"),
+        (gateway, "is a gateway's folder"),
+    ):
+        cli("model", *command, "--party", folder).one_line_error(2, said)
+    ended = cli("model", "remove", "nothing", "--party", parties.folders[0])
+    ended.one_line_error(3, "no model nothing")
+    assert "mpc-ray model list" in ended.err
 
 
 def test_public_weights_are_shown_and_stored(cli: Any, tiny: Path, empty: Federation) -> None:

@@ -41,14 +41,7 @@ def test_the_page_needs_nothing_and_every_batch_is_in_it(tmp_path: Path) -> None
 
 def test_the_terminal_shows_triples_regions_and_solvers() -> None:
     said = run("show", TRACE, "--seconds", "0.03")
-    for word in (
-        "eu-0",
-        "eu-small",
-        "73 jobs" if "73 jobs" in said else "jobs",
-        "a minilm",
-        "eu – us – us",
-        "tempering",
-    ):
+    for word in ("eu-0", "eu-small", "ap – ap – ap", "a minilm", "eu – us – us", "tempering", "random"):
         assert word in said
 
 

@@ -27,6 +27,7 @@ from mpc_ray.client import AsyncClient
 from mpc_ray.errors import (
     AuthorisationError,
     ChannelError,
+    CheatingDetected,
     ConfigError,
     DeadlineExceeded,
     InputError,
@@ -243,6 +244,16 @@ def test_patience_has_an_end(client: Make, gateway: FakeGateway, no: Any, kind: 
     with pytest.raises(kind) as caught:
         run(client(set="eu", retries=3))
     assert type(caught.value) is kind and len(gateway.posted) == 4
+
+
+def test_cheating_is_told_and_never_asked_again(client: Make, gateway: FakeGateway) -> None:
+    """At any status: each repetition would be one more try for whoever cheats."""
+    for status in (500, 502, 503):
+        gateway.posted.clear()
+        gateway.react = [says(status, "cheating")] * 3
+        with pytest.raises(CheatingDetected) as caught:
+            run(client(set="eu", retries=3))
+        assert len(gateway.posted) == 1 and caught.value.second_hand and caught.value.exit_code == 8
 
 
 def test_retry_after_beyond_the_deadline_is_not_waited_for(client: Make, gateway: FakeGateway) -> None:

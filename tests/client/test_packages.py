@@ -1,7 +1,7 @@
 """The packages that people use, unchanged, against the proxy on a real port: numbers, forms, errors.
 
 The proxy asks the client of ``fake_gateway``: texts are shared, sealed, opened, computed, sealed and opened as in the
-real thing, and every number is compared with the float model's (sentence-transformers' own arithmetic).
+real thing, and every number is compared with the float model's (tests/vectors holds it to sentence-transformers' own).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 
 from mpc_ray.client.problems import problem_of, retry_after
 from mpc_ray.client.retry import FIRST_S, MOST_S, Attempts, Deadline, backoff
-from mpc_ray.errors import DeadlineExceeded, Overloaded, Refused, Unavailable
+from mpc_ray.errors import CheatingDetected, DeadlineExceeded, Overloaded, Refused, Unavailable
 
 
 def test_pauses_are_spread_over_a_bound_that_doubles() -> None:
@@ -80,6 +80,9 @@ def test_a_problem_is_read() -> None:
     )
     error = found.error()
     assert type(error) is Overloaded and error.retry_after_s == 3 and found.again
+    cheated = problem_of(500, JSON, b'{"code": "cheating", "culprits": [2, 7, "x", 0], "cause": "party 2"}')
+    error = cheated.error()
+    assert isinstance(error, CheatingDetected) and error.culprits == (0, 2) and not cheated.again
     refused = problem_of(403, JSON, b'{"code": "jurisdiction", "detail": "not there"}').error()
     assert type(refused) is Refused and refused.code == "jurisdiction" and "not there" in str(refused)
 

@@ -10,12 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from cluster import wait_until  # type: ignore[import-not-found]
 
+from mpc_ray.endpoint import host
 from mpc_ray.endpoint import hosting as hosting_module
 from mpc_ray.endpoint.config import PartyConfig
 from mpc_ray.endpoint.hosting import Hosting
-from mpc_ray.errors import ChannelError, MpcError
+from mpc_ray.errors import ChannelError, DeviceError, MpcError
 
 
 def slots_at(path: Path) -> Any:
@@ -80,3 +82,23 @@ def test_a_party_whose_temporary_folder_was_removed_ends(tmp_path: Path) -> None
     assert wait_until(lambda: bool(failed), 5)
     assert isinstance(failed[0], ChannelError) and failed[0].exit_code not in (0, 2, 3, 6)
     made.close()
+
+
+@pytest.mark.parametrize("kind", ["process", "ray"])
+def test_a_device_that_is_not_here_is_refused_before_any_slot(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="no usable GPU"):
+        host._host({"kind": kind, "device": "cuda", "address": ""})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_party_without_its_device_ends(tmp_path: Path) -> None:
+    """Its processes would otherwise end one by one, and be started again for ever."""
+    failed: list[MpcError] = []
+    settings = PartyConfig(folder=tmp_path, host="process", device="cuda")
+    made = Hosting(settings, "eu", 0, tmp_path, slots_at(tmp_path / "s"), failed.append)
+    assert wait_until(lambda: bool(failed), 60)
+    made.close()
+    assert isinstance(failed[0], DeviceError) and failed[0].exit_code == 6

@@ -80,6 +80,7 @@ def test_all_is_well_with_three_running_parties(endpoints: Three) -> None:
         "directory": "ok",
         "clients": "ok",
         "models": "ok",
+        "GPU": "ok",
         "party 0": "ok",
         "party 1, here": "ok",
         "party 2": "ok",
@@ -94,6 +95,16 @@ def test_nobody_is_there(known: FederationFolders, start: Start) -> None:
     assert [found[name].status for name in ("party 0, here", "party 1", "gateways")] == ["warn"] * 3
     assert "not reached" in found["party 1"].detail and "firewall" in found["party 1"].remedy
     assert found["models"].status == "fail" and "model import" in found["models"].remedy
+
+
+def test_a_device_that_is_not_here(known: FederationFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(party_checks, "REACH_S", 0.1)
+    found = checks(known.folders["eu"][0], device="cuda")["GPU"]
+    assert found.status == "fail" and "device cuda" in found.detail and "device: cpu" in found.remedy
+    assert checks(known.folders["eu"][0])["GPU"].status == "ok"
 
 
 def test_another_authority(known: FederationFolders, start: Start, tmp_path: Path, ports: Any) -> None:

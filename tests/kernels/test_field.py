@@ -12,6 +12,7 @@ from mpc_ray.kernels import field
 from mpc_ray.kernels import field_reference as plain
 from mpc_ray.kernels.field import PrimeField
 from mpc_ray.kernels.field_prime import HIGH, LOW, is_prime, uniform_prime
+from mpc_ray.kernels.field_vectors import LANES_TURNS
 
 SMALLEST, LARGEST = 2**60 + 33, 2**61 - 1
 MIDDLE = uniform_prime(range(2**63, 2**63 + 2**12, 16))
@@ -82,7 +83,7 @@ def test_cross_fold_and_inner_are_the_definitions(p: int, blocks: int, seed: int
 def test_sums_at_their_bounds_do_not_wrap() -> None:
     """All elements p - 1, the largest p: what lazy reduction could overflow."""
     f, p = PrimeField(LARGEST), LARGEST
-    x = [p - 1] * 4096
+    x = [p - 1] * (8 * LANES_TURNS + 20)  # more than sums of limbs hold without being emptied
     assert f.cross(array(x), array(x)) == plain.cross(x, x, p)
     assert f.inner(array(x), array(x)) == plain.inner(x, x, p)
     for r in (4, 16, 64):
@@ -115,6 +116,14 @@ def test_weights_and_weighted_words(
     ]
 
 
+def test_the_matrix_is_the_same_without_the_processors_52_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    f = PrimeField(MIDDLE)
+    u, v = array(elements(f.p, 52, 1)), array(elements(f.p, 52, 2))
+    found = f.cross(u, v)
+    monkeypatch.setattr(field, "FAST", False)
+    assert f.cross(u, v) == found
+
+
 def test_more_subsets_than_a_table_holds_are_refused() -> None:
     with pytest.raises(InputError, match="57 subsets"):
         PrimeField(LARGEST).weight_table([1] * 57)
@@ -123,17 +132,17 @@ def test_more_subsets_than_a_table_holds_are_refused() -> None:
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, 3), max_size=3), st.data())
 def test_quotients_are_exact(terms: list[int], data: st.DataObject) -> None:
-    """For none to three groups of products, of any width, added in two parts: buckets add up."""
+    """For none to three groups of products, of any width, added in two parts: sums add up."""
     rows = data.draw(st.lists(st.tuples(word, word, word), max_size=20))
     a, b, bits = (array([row[i] for row in rows]) for i in range(3))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     u, v = ([corners(rng, (len(rows), t)) for t in terms] for _ in range(2))
-    buckets, half = field.new_buckets(), len(rows) // 2
+    sums, half = field.new_sums(), len(rows) // 2
     for part in (slice(half), slice(half, None)):
-        field.add_quotients(a[part], b[part], [x[part] for x in u], [x[part] for x in v], bits[part], buckets)
+        field.add_quotients(a[part], b[part], [x[part] for x in u], [x[part] for x in v], bits[part], sums)
     flat = [np.concatenate([np.empty((len(rows), 0), np.uint64), *x], 1).tolist() for x in (u, v)]
     expected = plain.quotients(a.tolist(), b.tolist(), *flat, bits.tolist(), field.SUBSETS)
-    assert field.quotients(buckets) == expected
+    assert field.quotients(sums) == expected
     if terms:
         x, y = u[0].tolist(), v[0].tolist()
         sums = [sum(i * j for i, j in zip(p, q, strict=True)) for p, q in zip(x, y, strict=True)]
@@ -148,9 +157,9 @@ def test_a_true_claim_has_an_integer_quotient() -> None:
     v = rng.integers(2**63, 2**64, (500, 2), dtype=np.uint64)
     b, bits = (rng.integers(0, 2**64, 500, dtype=np.uint64) for _ in range(2))
     a = (u * v).sum(1) - b
-    buckets = field.new_buckets()
-    field.add_quotients(a, b, [u], [v], bits, buckets)
-    for t, q in enumerate(field.quotients(buckets)):
+    sums = field.new_sums()
+    field.add_quotients(a, b, [u], [v], bits, sums)
+    for t, q in enumerate(field.quotients(sums)):
         chosen = [g for g in range(500) if int(bits[g]) >> t & 1]
         exact = sum(
             int(a[g]) + int(b[g]) - sum(int(x) * int(y) for x, y in zip(u[g], v[g], strict=True))

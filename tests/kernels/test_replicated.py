@@ -41,6 +41,8 @@ def test_truncation_equals_its_references(n: int, c0: int, c1: int, f: int, seed
     assert torch.equal(rp.truncate_owner(x, y, c0, c1, d), rp.truncate_owner_reference(x, y, c0, c1, d))
     got = rp.truncate_others(x, c0, y, c1, d, mask)
     assert torch.equal(got, rp.truncate_others_reference(x, c0, y, c1, d, mask))
+    table = draw(seed + 11, 3, 4)
+    assert torch.equal(rp.top_bits_table(x, c0, table), rp.top_bits_table_reference(x, c0, table))
     got = rp.truncated_piece(x, c0, y, f, c1)
     assert torch.equal(got, rp.truncated_piece_reference(x, c0, y, f, c1))
 

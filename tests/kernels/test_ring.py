@@ -150,3 +150,12 @@ def test_refusals_name_the_cause() -> None:
 
 def test_the_body_is_one_that_the_processor_runs() -> None:
     assert ring.body() in FORMS
+
+
+@pytest.mark.parametrize(("inner", "columns"), [(1, 1), (8, 16), (13, 17), (400, 33), (780, 48)])
+def test_what_was_packed_is_had_again(inner: int, columns: int) -> None:
+    b = torch.randint(-(2**63), 2**63 - 1, (inner, columns))
+    for form in ring.bodies():
+        packed = ring.pack_for(b, form)
+        for first, last in ((0, inner), (0, inner // 2), (inner // 2, inner), (inner // 3, inner // 3)):
+            assert torch.equal(ring.unpack(packed, range(first, last)), b[first:last])

@@ -271,6 +271,7 @@ def test_keys_that_allow_less(made: Federation) -> None:
         (errors.InputError("shape"), 422, "invalid"),
         (errors.ModelError("gone"), 404, "unknown_model"),
         (errors.MpcError("inside a party"), 502, "party_failed"),
+        (errors.CheatingDetected("party 1: a false claim", (1,)), 500, "cheating"),
         (errors.ConfigError("/secret/path"), 503, "unavailable"),
     ],
 )
@@ -280,6 +281,7 @@ def test_each_error_has_its_status(made: Federation, error: MpcError, status: in
             answer = await gateway.infer()
             problem(answer, status, code)
             assert "/secret/path" not in answer.text
+            assert answer.json().get("culprits") == ([1] if code == "cheating" else None)
             if status == 429:
                 assert answer.headers["retry-after"] == "3"
 

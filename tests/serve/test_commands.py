@@ -115,7 +115,7 @@ def test_a_wrong_setting_ends_in_one_line(tmp_path: Path) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert ended.returncode == 2
-    assert "prot: is not a setting" in ended.stderr and "did you mean port?" in ended.stderr
+    assert "prot is not a setting" in ended.stderr and "did you mean port?" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -336,8 +336,8 @@ def test_settings_from_a_file(made: Federation, tmp_path: Path) -> None:
     assert read.folder == tmp_path / "gw" and read.limits.batch == 2
     assert read.digest() != config(made).digest()
     for text, wrong in [
-        ("{folder: gw, prot: 1}", r"prot: is not a setting \(did you mean port\?\)"),
-        ("{folder: gw, limits: {bodybytes: 1}}", "limits.bodybytes: is not a setting"),
+        ("{folder: gw, prot: 1}", r"prot is not a setting \(did you mean port\?\)"),
+        ("{folder: gw, limits: {bodybytes: 1}}", "limits.bodybytes is not a setting"),
         ("{folder: gw, port: 70000}", "port"),
         ("{folder: gw, sets: [{name: eu}, {name: eu}]}", "named twice"),
         ("{folder: gw, limits: {timeout_s: 61}}", "timeout_s is above"),

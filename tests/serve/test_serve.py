@@ -37,6 +37,7 @@ with warnings.catch_warnings():  # Ray's own, about its own
     from mpc_ray.serve.deployments import Arguments, build, triple
     from mpc_ray.serve.handle import HandleTriples
 
+pytestmark = pytest.mark.timeout(330)  # the scenario, on a busy machine
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "configs"
 
@@ -120,6 +121,8 @@ def test_a_rolling_update_fails_no_request(scenario: dict[str, Any]) -> None:
         errors.AuthorisationError("no", code="expired"),
         errors.Overloaded("full", retry_after_s=7),
         errors.PeerLost("party 2", "died", remedy="wait"),
+        errors.CheatingDetected("party 2: a false claim", (2,), second_hand=True),
+        errors.CheatingDetected("party 0 or party 1: a false check", (0, 1)),
         errors.DeadlineExceeded("late"),
         Conflict("in use"),
         RateExceeded("too fast", retry_after_s=3),

@@ -13,6 +13,7 @@ from leading import led, play, until
 
 from mpc_ray.errors import (
     BadFrame,
+    CheatingDetected,
     MpcError,
     PeerLost,
     RangeExceeded,
@@ -85,6 +86,27 @@ def test_a_failed_check_is_never_run_again() -> None:
 
         whole = play(test)
         assert max(Counter(one for _, ids, _ in whole.parties[1].runs for one in ids).values()) == 1
+
+
+def test_a_party_that_cheated_computes_for_nobody_again() -> None:
+    """The caller learns whom it may be; what a party found itself is told before what another told it."""
+
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        told = CheatingDetected("party 1: a check failed, as party 1 reports", (1,), second_hand=True)
+        found = CheatingDetected("party 1: a false claim, in a proof", (1,))
+        whole.parties[0].fail_runs.append(told)
+        whole.parties[2].fail_runs.append(found)
+        with pytest.raises(CheatingDetected, match="a false claim") as caught:
+            await leader.infer(job())
+        assert caught.value.culprits == (1,) and not caught.value.second_hand
+        assert not leader.ready and leader.counts["reruns"] == 0
+        opened = len(whole.parties[0].runs)
+        with pytest.raises(Unavailable, match="a check of these parties failed"):
+            await leader.infer(job())
+        await asyncio.sleep(0.3)  # longer than it takes to open a triple here
+        assert not leader.ready and not leader._runner.open and len(whole.parties[0].runs) == opened
+
+    play(test)
 
 
 def test_two_losses_in_a_row_are_told_to_the_caller() -> None:

@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol as Interface
 
 import torch
 
-Lazy = Callable[[], torch.Tensor]
-LazyTerms = Callable[[], Sequence[torch.Tensor]]
+Lazy = Callable[[slice], torch.Tensor]
+LazyTerms = Callable[[slice], Sequence[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,23 @@ class Pieces:
 
     own: torch.Tensor = field(repr=False)
     next: torch.Tensor = field(repr=False)
+
+    @property
+    def ndim(self) -> int:
+        return self.own.ndim
+
+
+class MadePieces(Interface):
+    """Pieces, each of which may be made anew whenever it is asked for: of weights, which are not kept twice."""
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def own(self) -> torch.Tensor: ...
+
+    @property
+    def next(self) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ class Matrix:
 
     label: str
     x: Pieces
-    y: Pieces
+    y: MadePieces
     z: Pieces
     masks: tuple[Draw, Draw]
 
@@ -101,8 +118,9 @@ class OneParty:
     """A sum that only P_prover computed, mod 2^bits: a + b ≡ Σ_r u_r·v_r, ``count`` outputs, int64 (count,) each.
 
     ``a`` and ``u`` are None at B = P_{prover+1}, ``b`` and ``v`` at A = P_{prover-1}; the prover has all four. They
-    are computed when asked for, from pieces that are kept; u and v are the same words at both who know them. Only the
-    low ``bits`` of a + b, and of Σ u·v, mean anything.
+    are computed when asked for, from pieces that are kept, for a slice of the outputs that begins and ends at whole
+    words of 64 (or at ``count``); u and v are the same words at both who know them. Only the low ``bits`` of a + b,
+    and of Σ u·v, mean anything.
     """
 
     label: str
@@ -119,7 +137,7 @@ class OneParty:
 Claim = Product | Matrix | Words | OneParty
 
 
-class Claims(Protocol):
+class Claims(Interface):
     """Where records go: ``Runtime.claims``; None, as in aby3 itself, keeps nothing.
 
     ``add`` is called in the party's own thread, between rounds, in the same order at all three parties, with one

@@ -7,12 +7,14 @@ local, so an inner product of any length is one number. Results are at the sum o
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 
 from mpc_ray.errors import InputError
 from mpc_ray.kernels import ring
 from mpc_ray.kernels.replicated import masked_summand, product_summand
-from mpc_ray.protocols.aby3.claims import Claim, Draw, Matrix, Pieces, Product
+from mpc_ray.protocols.aby3.claims import Draw, Matrix, Pieces, Product
 from mpc_ray.protocols.aby3.place import Place
 from mpc_ray.protocols.runtime import Arrival, Protocol
 from mpc_ray.sharing.fixed import check_scale
@@ -92,13 +94,32 @@ def _matrix(place: Place, x: Shared, y: Shared, local: torch.Tensor) -> Protocol
     return result
 
 
+@dataclass(frozen=True)
+class PackedPieces:
+    """Both pieces of a weight matrix that is kept as [w_i + w_{i+1} ; w_i], each copied out when it is asked for."""
+
+    packed: ring.PackedMatrix = field(repr=False)
+    ndim: int = 2
+
+    @property
+    def own(self) -> torch.Tensor:
+        """w_i (k, n)."""
+        inner = self.packed.inner // 2
+        return ring.unpack(self.packed, range(inner, 2 * inner))
+
+    @property
+    def next(self) -> torch.Tensor:
+        """w_{i+1} (k, n)."""
+        return ring.unpack(self.packed, range(self.packed.inner // 2)).sub_(self.own)
+
+
 class Linear:
     """A secret weight matrix (k, n) and its bias (n,), prepared once: [w_i + w_{i+1} ; w_i], packed for the kernel.
 
     ``input_scales``: of inputs stacked along k. All products come out at ``scale``, one below the stored bias, since
     stored weights fit the doubled form of semi_honest_3pc (2·w at the bias's scale); inputs at a smaller scale
     than the one expected have their rows of w raised, exactly and locally. The bias is given with each job, at
-    ``scale`` (``halved``). 16 to 24 bytes an entry, and 16 more where products are proved.
+    ``scale`` (``halved``). 16 bytes an entry: both pieces can be had from the packed form again.
     """
 
     def __init__(
@@ -118,12 +139,7 @@ class Linear:
         self.input_scales = input_scales
         self.scale = bias.scale - 1
         self.stored_bias = bias
-        self._weight: Shared | None = Shared(own, following, 0)
         self._packed = ring.pack(torch.cat([own + following, own]))
-
-    def forget_weight(self) -> None:
-        """Where nothing is proved, the pieces themselves are not needed again."""
-        self._weight = None
 
     def apply(self, place: Place, bias: Shared, *inputs: Shared) -> Protocol[Shared]:
         """⟨[x | …] @ w + b⟩ for inputs (m, k_i). 1 round, 8 bytes an entry a party."""
@@ -137,12 +153,8 @@ class Linear:
         yield
         result = z.result()
         if place.proving:
-            if self._weight is None:
-                raise InputError(f"{place.label}: the weights were forgotten", remedy="load the model again")
-            record: Claim = Matrix(
-                place.label, Pieces(own, following), pieces(self._weight), pieces(result), z.masks
-            )
-            place.claim(record)
+            weight = PackedPieces(self._packed)
+            place.claim(Matrix(place.label, Pieces(own, following), weight, pieces(result), z.masks))
         return result + bias
 
 

@@ -32,8 +32,7 @@ from dataclasses import dataclass
 import torch
 
 from mpc_ray.kernels.planes import WORD
-from mpc_ray.kernels.replicated import truncate_others, truncate_owner, truncated_piece
-from mpc_ray.kernels.ring import shift_right_logical
+from mpc_ray.kernels.replicated import top_bits_table, truncate_others, truncate_owner, truncated_piece
 from mpc_ray.protocols.aby3.one_party import Halves, one_party_sums
 from mpc_ray.protocols.aby3.place import Place
 from mpc_ray.protocols.runtime import Protocol
@@ -41,6 +40,13 @@ from mpc_ray.sharing.replicated import Shared
 
 RANGE_BITS = 61  # |x| < 2^61
 OFFSET = 7 << 61
+
+
+# What claims need of a piece's two top bits h = 2t + l, a column for each h.
+_IS = torch.tensor([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])  # h = 1, 2, 3
+_CARRIES_WITH = torch.tensor([[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1]])  # h + 1, 2, 3 ≥ 4
+_LOWER, _UPPER = torch.tensor([[0, 1, 0, 1]]), torch.tensor([[0, 0, 1, 1]])
+_FACTORS = torch.tensor([[1, 1, -1, -1], [0, 0, 1, 1]])  # 1 - 2t, t
 
 
 @dataclass(frozen=True)
@@ -69,29 +75,22 @@ class _Wraps:
     def terms(self, r: int) -> int:
         return 3 if r == 0 else 1
 
-    def _top(self, side: int, part: slice) -> torch.Tensor:
+    def _of_top(self, side: int, part: slice, table: torch.Tensor) -> list[torch.Tensor]:
         piece, constant = self._at(side)
-        return shift_right_logical(piece[part] + constant_word(constant), 62)
+        return list(top_bits_table(piece[part], constant, table))
 
     def left(self, side: int, k: int, part: slice, r: int) -> Sequence[torch.Tensor]:
-        h = self._top(side, part)
-        return [(h == j).to(torch.int64) for j in (1, 2, 3)] if r == 0 else [h & 1]
+        return self._of_top(side, part, _IS if r == 0 else _LOWER)
 
     def right(self, side: int, k: int, part: slice, r: int) -> Sequence[torch.Tensor]:
-        h = self._top(side, part)
-        return [(h >= 4 - j).to(torch.int64) for j in (1, 2, 3)] if r == 0 else [h & 1]
+        return self._of_top(side, part, _CARRIES_WITH if r == 0 else _LOWER)
 
     def factors(self, side: int, k: int, part: slice, output: int) -> Sequence[torch.Tensor]:
-        t = self._top(side, part) >> 1
-        return [1 - 2 * t, t]
+        return self._of_top(side, part, _FACTORS)
 
     def values(self, side: int, k: int, which: int, part: slice, d: torch.Tensor) -> Sequence[torch.Tensor]:
-        return [d[0], d[1] + (self._top(side, part) >> 1)]
-
-
-def constant_word(value: int) -> int:
-    """The int64 of a constant mod 2^64."""
-    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+        (t,) = self._of_top(side, part, _UPPER)
+        return [d[0], t.add_(d[1])]
 
 
 def truncate(place: Place, x: Shared, f: int) -> Protocol[Shared]:

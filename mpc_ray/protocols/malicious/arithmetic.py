@@ -21,7 +21,7 @@ from mpc_ray.kernels import ring
 from mpc_ray.kernels.field import PrimeField
 from mpc_ray.kernels.field_prime import CANDIDATES, uniform_prime
 from mpc_ray.kernels.shrink import shrink
-from mpc_ray.protocols.aby3.claims import Pieces
+from mpc_ray.protocols.aby3.claims import MadePieces
 from mpc_ray.protocols.malicious.chunks import Arithmetic
 from mpc_ray.protocols.malicious.keys import coin_words, expand_coin
 from mpc_ray.protocols.malicious.schedule import QUOTIENT_BYTES
@@ -32,6 +32,8 @@ Word = NDArray[np.uint64]
 
 BLOCK = 1 << 14
 """Entries that are worked on together: their arrays stay in the second-level cache."""
+WINDOW = 1 << 15
+"""Words of a stream that are expanded at a time: they stay in the second-level cache and cost no fresh pages."""
 QUOTIENT_MASK_BYTES = 24
 """A's share of a quotient: uniform in [0, 2^192), while |q| < 2^91 in an honest run."""
 _BOUND = 1 << 193
@@ -80,9 +82,20 @@ class Statement:
         self.chunk = chunk
         self.shape = chunk.shape(prover)
         self.stretches = chunk.of(prover)
-        self.bits = coin_words(coin, "subsets", sum(s.count for s in self.stretches))
+        self.outputs = sum(s.count for s in self.stretches)
         self._coin = coin
         self.block = max([BLOCK, *(s.terms for s in self.stretches)])
+        self._bits: tuple[int, Word] = 0, np.empty(0, np.uint64)
+
+    def bits(self, start: int, stop: int) -> Word:
+        """The subsets' bits of outputs ``start`` … ``stop`` - 1, expanded a window at a time."""
+        first, window = self._bits
+        if not first <= start or stop > first + window.size:
+            first = start - start % 8
+            count = min(max(WINDOW, stop - first), self.outputs - first)
+            window = expand_coin(self._coin, "subsets", 8 * count, 8 * first).view(np.uint64)
+            self._bits = first, window
+        return window[start - first : stop - first]
 
     def vectors(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """R (vectors, rows) and C (vectors, columns) of 0 and 1 for a matrix of the chunk."""
@@ -106,7 +119,7 @@ class Statement:
             if stretch is not of:
                 rows, of = half(stretch), stretch
             assert rows is not None
-            yield (self.bits[done : done + stop - start], *rows(start, stop))
+            yield (self.bits(done, done + stop - start), *rows(start, stop))
             done += stop - start
 
 
@@ -114,7 +127,7 @@ def _words2(t: torch.Tensor) -> Word:
     return t.numpy().view(np.uint64)
 
 
-def _shrunk(pieces: Pieces, own: bool, vectors: NDArray[np.uint8], columns: bool) -> Word:
+def _shrunk(pieces: MadePieces, own: bool, vectors: NDArray[np.uint8], columns: bool) -> Word:
     piece = _words2(pieces.own if own else pieces.next)
     return shrink(vectors, piece.T if columns else piece)
 
@@ -169,20 +182,20 @@ class ProverStatement(Statement):
         q = [0] * self.shape.quotients
         length = self.shape.length
         self._u, self._v = np.empty(length, np.uint64), np.empty(length, np.uint64)
-        self._a = np.empty(self.bits.size, np.uint64)
+        self._a = np.empty(self.outputs, np.uint64)
         if self.stretches:
-            buckets = kernel.new_buckets()
+            sums = kernel.new_sums()
             at = done = 0
             rights = self.blocks(lambda s: s.right(False))
             for (bits, a, u), (_, b, v) in zip(self.blocks(lambda s: s.left(True)), rights, strict=True):
-                kernel.add_quotients(a, b, u, v, bits, buckets)
+                kernel.add_quotients(a, b, u, v, bits, sums)
                 self._a[done : done + a.size] = a
                 done += a.size
                 for us, vs in zip(u, v, strict=True):
                     self._u[at : at + us.size] = us.reshape(-1)
                     self._v[at : at + vs.size] = vs.reshape(-1)
                     at += us.size
-            q[: self.chunk.limits.subsets] = kernel.quotients(buckets)[: self.chunk.limits.subsets]
+            q[: self.chunk.limits.subsets] = kernel.quotients(sums)[: self.chunk.limits.subsets]
         self._matrices = []
         for index, part in enumerate(self.chunk.matrices):
             r, c = self.vectors(index)
@@ -201,7 +214,7 @@ class ProverStatement(Statement):
         for stretch, start, stop in self.steps():
             count = stop - start
             w = np.empty(count, np.uint64)
-            f.weights(self.bits[done : done + count], table, w)
+            f.weights(self.bits(done, done + count), table, w)
             kernel.weighted_sum(w, self._a[done : done + count], total)
             done += count
             for terms in stretch.groups:

@@ -211,13 +211,14 @@ def _apart(claim: Matrix, expand: Expand) -> Iterator[MatrixPart]:
     total = claim.z.own.numel()
     if not total:
         return
-    if claim.y.own.ndim == 2:
+    if claim.y.ndim == 2:
         x, z = (_map(p, lambda t: t.reshape(-1, t.shape[-1])) for p in (claim.x, claim.z))
         yield MatrixPart(x, claim.y, z, Masks(claim, 0, total, expand))
         return
     count = claim.z.own.shape[:-2].numel()
     each = total // count
-    x, y, z = (_map(p, lambda t: t.reshape(count, *t.shape[-2:])) for p in (claim.x, claim.y, claim.z))
+    pieces = (claim.x, Pieces(claim.y.own, claim.y.next), claim.z)
+    x, y, z = (_map(p, lambda t: t.reshape(count, *t.shape[-2:])) for p in pieces)
     for i in range(count):
         one = [Pieces(p.own[i], p.next[i]) for p in (x, y, z)]
         yield MatrixPart(one[0], one[1], one[2], Masks(claim, i * each, each, expand))

@@ -69,10 +69,13 @@ class ProofKeys:
         return hmac.digest(secret, b"%d|%d|%b" % (chunk, prover, step.encode()), "sha256")
 
 
-def expand_coin(coin: bytes, purpose: str, length: int) -> np.ndarray:
-    """``length`` bytes, uint8, that follow from a coin, for one ``purpose``; whoever knows the coin knows them."""
+def expand_coin(coin: bytes, purpose: str, length: int, start: int = 0) -> np.ndarray:
+    """``length`` bytes, uint8, that follow from a coin, for one ``purpose``; whoever knows the coin knows them.
+
+    From byte ``start`` on, a multiple of 64.
+    """
     key = hashlib.sha256(b"mpc-ray coin|%b|%b" % (coin, purpose.encode())).digest()
-    return expand(key, 0, 0, length)
+    return expand(key, 0, 0, length, start=start)
 
 
 def coin_words(coin: bytes, purpose: str, count: int) -> np.ndarray:

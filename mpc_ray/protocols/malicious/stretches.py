@@ -6,7 +6,7 @@ numpy uint64: a and b (n); u and v groups of terms, (n, terms) each. P has all f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +14,22 @@ import torch
 from numpy.typing import NDArray
 
 from mpc_ray.kernels.field import less_products
-from mpc_ray.protocols.aby3.claims import Draw, Lazy, LazyTerms, Matrix, OneParty, Pieces, Product, Words
+from mpc_ray.kernels.planes import WORD
+from mpc_ray.protocols.aby3.claims import (
+    Draw,
+    Lazy,
+    LazyTerms,
+    MadePieces,
+    Matrix,
+    OneParty,
+    Pieces,
+    Product,
+    Words,
+)
 
 Word = NDArray[np.uint64]
+WINDOW = 1 << 15
+"""Outputs of a one-party sum whose numbers are made at a time: few calls, and little memory."""
 Expand = Callable[[Draw, int, int], np.ndarray]
 """(draw, start, length) → those bytes of the draw, once more; start is a multiple of 64 (``Correlation.again``)."""
 Groups = list[Word]
@@ -120,13 +133,22 @@ class OneStretch:
 
     def _half(self, sums: Lazy | None, factors: LazyTerms | None, raised: bool) -> Half:
         assert sums is not None and factors is not None
-        place, by = slice(self.first, self.first + self.count), np.uint64(64 - self.record.bits)
-        total = words_of(sums())[place] << by
-        terms: Sequence[Word] = [words_of(term)[place] for term in factors()]
+        by = np.uint64(64 - self.record.bits)
+        at = slice(0, 0)  # the window whose numbers are at hand
+        total, rows = np.empty(0, np.uint64), list[Word]()
 
         def block(start: int, stop: int) -> tuple[Word, Groups]:
-            rows = [term[start:stop, None] for term in terms]
-            return total[start:stop], [row << by for row in rows] if raised and by else rows
+            nonlocal at, total, rows
+            start, stop = self.first + start, self.first + stop
+            if not at.start <= start or stop > at.stop:
+                first = start - start % WORD
+                last = max(stop, min(first + WINDOW, self.first + self.count))
+                at = slice(first, min(last + -last % WORD, self.record.count))
+                rows = [words_of(term)[:, None] for term in factors(at)]
+                rows = [row << by for row in rows] if raised and by else rows
+                total = words_of(sums(at)) << by
+            place = slice(start - at.start, stop - at.start)
+            return total[place], [row[place] for row in rows]
 
         return block
 
@@ -139,7 +161,7 @@ class MatrixPart:
     """One matrix product z = x @ y: pieces (m, k), (k, n), (m, n); ``masks`` are those of its outputs."""
 
     x: Pieces
-    y: Pieces
+    y: MadePieces
     z: Pieces
     masks: Masks
 

@@ -126,14 +126,21 @@ def _check_one_party(three: Sequence[OneParty]) -> None:
     prover, a, b = three[p], three[(p - 1) % 3], three[(p + 1) % 3]
     assert b.a is None and b.u is None and a.b is None and a.v is None
     modulus = (1 << prover.bits) - 1 if prover.bits < 64 else -1
-    for mine, theirs in ((prover.a, a.a), (prover.b, b.b)):
-        assert torch.equal(mine() & modulus, theirs() & modulus)
-    for mine, theirs in ((prover.u, a.u), (prover.v, b.v)):
-        assert len(mine()) == len(theirs()) == prover.terms
-        assert all(torch.equal(x, y) for x, y in zip(mine(), theirs(), strict=True))
-    total = sum(u * v for u, v in zip(prover.u(), prover.v(), strict=True))
-    assert torch.equal((prover.a() + prover.b()) & modulus, total & modulus)
-    assert prover.a().shape == (prover.count,)
+    cut = 64 * ((prover.count + 127) // 128)  # whole, and in two parts at a whole word
+    for at in (slice(0, prover.count), slice(0, cut), slice(cut, prover.count)):
+        if at.start < at.stop:
+            _check_part(prover, a, b, at, modulus)
+
+
+def _check_part(prover: OneParty, left: OneParty, right: OneParty, at: slice, modulus: int) -> None:
+    for mine, theirs in ((prover.a, left.a), (prover.b, right.b)):
+        assert torch.equal(mine(at) & modulus, theirs(at) & modulus)
+    for mine, theirs in ((prover.u, left.u), (prover.v, right.v)):
+        assert len(mine(at)) == len(theirs(at)) == prover.terms
+        assert all(torch.equal(x, y) for x, y in zip(mine(at), theirs(at), strict=True))
+    total = sum(u * v for u, v in zip(prover.u(at), prover.v(at), strict=True))
+    assert torch.equal((prover.a(at) + prover.b(at)) & modulus, total & modulus)
+    assert prover.a(at).shape == (at.stop - at.start,)
 
 
 def _again(party: Runtime, draw: Draw) -> torch.Tensor:

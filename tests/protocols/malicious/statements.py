@@ -130,8 +130,9 @@ class Dealer:
             found.append(
                 OneParty(
                     "one", prover, bits, size, terms,
-                    (lambda: a) if left else None, (lambda: b) if right else None,
-                    (lambda: u) if left else None, (lambda: v) if right else None,
+                    (lambda at: a[at]) if left else None, (lambda at: b[at]) if right else None,
+                    (lambda at: [t[at] for t in u]) if left else None,
+                    (lambda at: [t[at] for t in v]) if right else None,
                 )
             )  # fmt: skip
         return found
