@@ -13,7 +13,7 @@ PYTEST := $(BIN)/pytest
 # Arguments after the command: make demo ARGS="--launcher processes", make test ARGS="-k config"
 ARGS ?=
 # Test files that run at once. Much of the suite waits: for Ray, for time-outs, for processes to end.
-WORKERS ?= 2
+WORKERS ?= 3
 
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

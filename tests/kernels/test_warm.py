@@ -90,7 +90,7 @@ def test_proofs_after_warming_compile_nothing() -> None:
     before = {name: len(body.signatures) for name, body in dispatchers().items()}
     f, x = field.PrimeField((1 << 61) - 1), np.arange(64, dtype=np.uint64)
     rows = [x.reshape(32, 2), x[32:, None], x[:32, None]]
-    field.add_quotients(x[:32], x[32:], rows, rows, x[:32], field.new_buckets())
+    field.add_quotients(x[:32], x[32:], rows, rows, x[:32], field.new_sums())
     field.less_products(x[:32], x[32:], rows[0], rows[0])
     f.scale_rows(x[:32], rows[0], np.empty((32, 2), np.uint64))
     f.fold(x[3:], f.coefficients([1] * 7))

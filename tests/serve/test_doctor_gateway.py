@@ -102,7 +102,7 @@ def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings(tmp_path: Path) -> None:
     federation(tmp_path, ("eu",))
-    assert "prot: is not a setting" in checks(tmp_path, prot=1)["settings"].detail
+    assert "prot is not a setting" in checks(tmp_path, prot=1)["settings"].detail
     assert "folder of party eu/0" in checks(tmp_path, folder="eu0")["folder"].detail
     assert "no whole set mars" in checks(tmp_path, sets=[{"name": "mars"}])["sets"].detail
 
