@@ -50,6 +50,8 @@ EXPERIMENTAL = {
 }
 # What only this protocol can do: weights that parties may see, and shares on a GPU.
 PUBLIC_WEIGHTS = ON_CUDA = ("semi_honest_3pc",)
+# A job that was interrupted is not computed again: it may have failed because a party cheats.
+RUNS_ONCE = ("malicious_3pc",)
 Launcher = Literal["threads", "processes", "ray"]
 Device = Literal["cpu", "cuda"]
 Prf = Literal["auto", "aes128ctr", "chacha20"]

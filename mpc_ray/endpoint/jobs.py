@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mpc_ray.channel.packed import Message, pack, unpack
-from mpc_ray.config import PUBLIC_WEIGHTS
+from mpc_ray.config import PUBLIC_WEIGHTS, RUNS_ONCE
 from mpc_ray.endpoint.models import Known
 from mpc_ray.endpoint.said import coded
 from mpc_ray.endpoint.standing import Standing
@@ -34,7 +34,7 @@ from mpc_ray.trust.policy import Policy
 from mpc_ray.trust.replay import ReplayJournal, time_ms
 from mpc_ray.trust.secret import Secret
 
-RUNS = 2  # a job runs once, and once more after its triple was lost
+RUNS = 2  # a job runs once, and once more after its triple was lost, unless its protocol is one of RUNS_ONCE
 OVERHEAD_BYTES = 16 << 10  # of a job besides its envelope: an authorisation, objects
 VERSION = 1  # of what an envelope holds
 
@@ -91,6 +91,7 @@ class Jobs:
         self.me = me
         self._standing, self._clients, self._journal = standing, clients, journal
         self._policy, self._protocol, self._model, self._bounds = policy, protocol, model, bounds
+        self._runs = 1 if protocol in RUNS_ONCE else RUNS
         self._held: dict[str, Held] = {}
         self._nbytes = 0
         self._lock = threading.Lock()
@@ -172,7 +173,7 @@ class Jobs:
                     InputError("a job of this run is running", remedy="wait for it"), "already_running"
                 )
             if (
-                not max(job.runs for job in held) <= attempt < RUNS
+                not max(job.runs for job in held) <= attempt < self._runs
             ):  # a party that a run never reached joins the next
                 raise coded(
                     InputError(
@@ -196,7 +197,7 @@ class Jobs:
                 job = self._held.get(one)
                 if job is not None:
                     job.running = False
-                    if done or job.runs >= RUNS:
+                    if done or job.runs >= self._runs:
                         self._let_go(one)
 
     def drop(self, ids: Sequence[str], gateway: str) -> int:

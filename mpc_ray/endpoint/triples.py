@@ -24,7 +24,15 @@ from mpc_ray.endpoint.models import Models
 from mpc_ray.endpoint.said import code_of, coded
 from mpc_ray.endpoint.slots import Slot, Slots
 from mpc_ray.endpoint.standing import Standing
-from mpc_ray.errors import ChannelError, InputError, ModelError, MpcError, PeerLost, Unavailable
+from mpc_ray.errors import (
+    ChannelError,
+    CheatingDetected,
+    InputError,
+    ModelError,
+    MpcError,
+    PeerLost,
+    Unavailable,
+)
 from mpc_ray.parcels import answers, join
 from mpc_ray.party_settings import PartySettings
 from mpc_ray.telemetry import metrics, traces
@@ -126,8 +134,8 @@ class Triples:
             }
         except Exception as error:  # noqa: BLE001 - raised anew
             # Who found something wrong never computes the same again: a second look could tell an attacker more.
-            done = not (triple.aborted or isinstance(error, PeerLost))
             reason = self._reason(triple, error)
+            done = isinstance(reason, CheatingDetected) or not (triple.aborted or isinstance(error, PeerLost))
             self._give_up(triple, code_of(reason))
             for _ in held:
                 metrics.job(code_of(reason), set=self._set)
@@ -320,6 +328,11 @@ class Triples:
         self._slots.drop(triple.slot)
 
     def _reason(self, triple: Triple, error: Exception) -> Exception:
+        """What the gateway is told. A check that failed is told even where an abort came first: who cheats could
+        otherwise hide it, by answering with another error before the honest party has answered.
+        """
+        if isinstance(error, CheatingDetected):
+            return error
         return _aborted() if triple.aborted and isinstance(error, MpcError) else error
 
 

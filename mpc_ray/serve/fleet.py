@@ -14,6 +14,7 @@ from typing import Any
 
 from mpc_ray.channel.link import Message
 from mpc_ray.channel.packed import finite
+from mpc_ray.config import RUNS_ONCE
 from mpc_ray.errors import ConfigError, MpcError
 from mpc_ray.serve.links import Front
 from mpc_ray.telemetry import metrics
@@ -27,7 +28,7 @@ MISSED = 2
 @dataclass(frozen=True)
 class PartyState:
     """What a gateway knows of a party. ``certificate_not_after``: POSIX seconds, 0 unknown. ``why``: the last error.
-    ``free``: slots that a new triple may take.
+    ``free``: slots that a new triple may take. ``protocol``: what it says it computes under.
     """
 
     party: int
@@ -39,6 +40,7 @@ class PartyState:
     why: str = "not asked yet"
     models: Mapping[str, Mapping[str, Any]] | None = None
     free: int = 1
+    protocol: str = ""
 
     def public(self) -> dict[str, Any]:
         """What a gateway says of the party."""
@@ -79,6 +81,11 @@ class Fleet:
     def digests(self) -> dict[str, str]:
         """The models that may be used, with their digests."""
         return {name: str(model["digest"]) for name, model in self.models.items()}
+
+    @property
+    def runs_again(self) -> bool:
+        """Whether a job that lost its triple may run once more: not if a party says that its protocol forbids it."""
+        return all(state.protocol not in RUNS_ONCE for state in self.parties)
 
     def why_not(self) -> str:
         """Why no triple can be opened now, for people: a party is not ready, or no model is common. "" if one can."""
@@ -177,6 +184,7 @@ def read_status(party: int, set_name: str, header: Mapping[str, Any]) -> PartySt
         "" if ready else "not ready: " + ("; ".join(reasons[:3]) or "it does not say why"),
         known,
         free if isinstance(free, int) else 1,
+        _text(header, "protocol"),
     )
 
 

@@ -1,7 +1,8 @@
 """What a set's leader does with its triples: opens them, runs batches on them one after another, replaces them.
 
 A triple that fails is closed and a fresh one is opened with fresh seeds; the batch that was lost with it runs once
-more if that is allowed (``one_triple``), on the first triple that is free: another that is open, or else the fresh one.
+more if that is allowed (``one_triple``, and the set's protocol), on the first triple that is free: another that is
+open, or else the fresh one.
 Where none is open jobs wait for ``patience_s``, then their callers are told to come again.
 """
 
@@ -178,7 +179,7 @@ class Runner:
                 )
                 span.set(rounds=ran.rounds, bytes=ran.bytes_sent)
         except RunFailed as failed:
-            again = failed.again and attempt == 0
+            again = failed.again and attempt == 0 and self._fleet.runs_again
             triple.lost = True
             self._failed(failed, batch, again)
             return False
@@ -251,8 +252,8 @@ class Runner:
             self._fail(batch, failed.error)
 
     def _distrust(self, error: CheatingDetected, batch: Batch) -> None:
-        """A party cheated: these parties compute for nobody until their operators have explained it, and start this
-        again. Otherwise every caller's next job would be one more try."""
+        """A party cheated: this process has these parties compute for nobody until it is started again. Otherwise every
+        caller's next job would be one more try. It is told to nobody but the caller: docs/security.md."""
         self.distrusted = f"a check of these parties failed: {error.cause}"
         self._fail(batch, error)
         for triple in self.open.values():

@@ -78,14 +78,14 @@ def make(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
             raise ModelError("no such model")
         return Known(ModelInfo("tiny", federation.authorise().model_digest, (16,), 8, 1, "secret"), Plan())  # type: ignore[arg-type]
 
-    def made(held: int = 64 << 20, **policy: Any) -> World:
+    def made(held: int = 64 << 20, *, protocol: str = "semi_honest_3pc", **policy: Any) -> World:
         jobs = Jobs(
             0,
             lambda: standing,
             folder.clients(),
             journal,
             Policy(**policy),
-            "semi_honest_3pc",
+            protocol,
             model,
             Bounds(held, ENVELOPE),
         )
@@ -187,6 +187,18 @@ def test_a_job_runs_at_most_twice_and_never_again_once_answered(make: Callable[.
             world.jobs.take([one], attempt, "gateway/gw")
         assert code(caught) == "unknown_job"
     assert world.jobs.held_bytes == 0
+
+
+def test_a_job_whose_protocol_forbids_it_runs_once(make: Callable[..., World]) -> None:
+    world = make(protocol="malicious_3pc", protocols=("*",))
+    one, two = (world.submit(protocol="malicious_3pc") for _ in range(2))
+    world.jobs.take([one], 0, "gateway/gw")
+    world.jobs.finished([one], done=False)
+    assert len(world.jobs) == 1  # it is let go of, though its run was lost
+    with pytest.raises(InputError) as caught:
+        world.jobs.take([two], 1, "gateway/gw")
+    assert code(caught) == "attempt"
+    assert world.jobs.take([two], 0, "gateway/gw")
 
 
 def test_nothing_changes_when_a_job_does_not_fit_the_triple(make: Callable[..., World]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from mpc_ray.channel import Message
 from mpc_ray.endpoint.config import PartyConfig
 from mpc_ray.endpoint.triples import CLOSE_S, MEET_S, Triples
-from mpc_ray.errors import ChannelError, InputError, Unavailable
+from mpc_ray.errors import ChannelError, CheatingDetected, InputError, MpcError, PeerLost, Unavailable
 
 NAME = bytes(range(16))
 DIGEST = "ab" * 32
@@ -141,6 +141,31 @@ def test_a_link_that_ends_while_its_triple_opens_keeps_no_slot(world: World) -> 
     with pytest.raises(ChannelError) as caught:
         world.open(owner)
     assert caught.value.code == "aborted" and world.freed == ["dropped"]
+
+
+@pytest.mark.parametrize(
+    ("found", "told", "done"),
+    [
+        (CheatingDetected("a false claim", (1,)), CheatingDetected, True),
+        (PeerLost("gateway", "the triple was given up"), ChannelError, False),
+    ],
+)
+def test_an_abort_does_not_hide_that_a_party_cheated(
+    world: World, found: MpcError, told: type[MpcError], done: bool
+) -> None:
+    """A cheater that answers first has its gateway abort the parties that are about to tell on it."""
+    owner = Owner()
+    world.open(owner)
+
+    def during() -> None:
+        world.triples.abort(NAME, GATEWAY)
+        raise found
+
+    world.slot.during = during
+    with pytest.raises(told) as caught:
+        world.run(owner)
+    assert type(caught.value) is told and world.finished == [done] and world.freed == ["dropped"]
+    assert (caught.value is found) is done
 
 
 def test_a_triple_that_is_idle_ends_well(world: World) -> None:

@@ -49,6 +49,7 @@ class FakeFront:
         self.down = False
         self.ready = True
         self.slots = 1
+        self.protocol = "semi_honest_3pc"
         self.refuse: dict[str, MpcError] = {}  # by job
         self.fail_open: MpcError | None = None
         self.fail_runs: list[MpcError | None] = []  # one for each run to come
@@ -116,6 +117,7 @@ class FakeFront:
                         "waiting": [] if self.ready else ["its store is being opened"],
                         "models": list(self.models),
                         "slots": {"total": self.slots, "free": self.slots - len(self.triples)},
+                        "protocol": self.protocol,
                         "certificate_not_after": 4e9,
                         "instance": self.instance,
                     }

@@ -66,6 +66,27 @@ def test_an_interrupted_batch_does_not_wait_for_a_fresh_triple_while_another_is_
     assert len({triple for triple, _, _ in whole.parties[0].runs}) == 2
 
 
+def test_a_set_whose_protocol_forbids_it_runs_nothing_again() -> None:
+    """One party's word is enough. The caller hears that it may come again, and the next triple is not spent on it."""
+
+    async def main() -> None:
+        whole = FakeSet()
+        whole.parties[2].protocol = "malicious_3pc"
+        async with led(whole) as leader:
+            asked, again = job(), job()
+            whole.parties[0].fail_runs.append(PeerLost("party 1", "lost, as party 0 reports"))
+            with pytest.raises(Unavailable, match="lost") as unavailable:
+                await leader.infer(asked)
+            assert unavailable.value.retry_after_s and "new authorisation" in unavailable.value.remedy
+            await until(lambda: leader.ready and not any(asked.id in party.jobs for party in whole.parties))
+            assert check(again, await leader.infer(again)) == 0
+            assert leader.counts["reruns"] == 0 and leader.counts["aborts"] == 1
+        assert {attempt for party in whole.parties for _, _, attempt in party.runs} == {0}
+        assert len({triple for triple, _, _ in whole.parties[0].runs}) == 2
+
+    asyncio.run(main())
+
+
 def test_a_failed_check_is_never_run_again() -> None:
     for fault in (
         BadFrame("a frame of another length"),

@@ -8,7 +8,8 @@ ICALP 2008), and an AND two ciphertexts (Zahur, Rosulek and Evans, EUROCRYPT 201
 The hash is TMMO of Guo, Katz, Wang and Yu (IEEE S&P 2020, §7.4), H(x, i) = π(π(x) ⊕ i) ⊕ π(x), π AES-128 under a
 public key: circular correlation robust with tweaks (TCCR) where π is an ideal permutation, which is all that half gates
 need of their hash. Keys are a garbling's own and never used again, so what an attacker works out ahead for one is of
-no use for another; the bound is (queries · hashes of *one* garbling) / 2^128.
+no use for another; the bound is (queries · hashes of *one* garbling) / 2^127:
+Δ's colour is public.
 """
 
 from __future__ import annotations
