@@ -117,6 +117,7 @@ def test_unequal_copies_are_no_reason_to_distrust_parties() -> None:
         whole.parties[1].fail_runs.append(unequal)
         with pytest.raises(Unavailable, match="was dealt unequally"):
             await leader.infer(job())
+        await until(lambda: leader.ready)
         again = job()
         assert check(again, await leader.infer(again)) == 0
         assert leader.counts["reruns"] == 0
@@ -167,6 +168,7 @@ def test_a_party_that_dies_takes_its_jobs_with_it_and_is_waited_for() -> None:
             await asked
         await until(lambda: leader.ready)
         assert leader.counts["aborts"] == 1  # and nobody tried: that would have cost the next triple
+        await until(lambda: leader.ready)
         again = job()
         assert check(again, await leader.infer(again)) == 0
 
