@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test rehearsal nightly lint format wheel bench test-gpu bench-gpu clean
+.PHONY: help venv demo test test-clusters rehearsal nightly lint format wheel bench test-gpu bench-gpu clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ PYTEST := $(BIN)/pytest
 # Arguments after the command: make demo ARGS="--launcher processes", make test ARGS="-k config"
 ARGS ?=
 # Test files that run at once. Much of the suite waits: for Ray, for time-outs, for processes to end.
-WORKERS ?= 3
+WORKERS ?= 2
 
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -43,8 +43,11 @@ venv: $(STAMP) ## Set up .venv with everything (the second time is instant)
 demo: $(STAMP) ## Embed sentences on three local Ray parties and write a report
 	@$(BIN)/mpc-ray demo $(ARGS)
 
-test: $(STAMP) ## Run the tests
-	@$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(STAMP) ## Run the tests, all but those of test-clusters
+	@$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not clusters" $(ARGS)
+
+test-clusters: $(STAMP) ## Run the tests that bring up and lose whole clusters: `ray up`, sweeps, emulated regions
+	@$(PYTEST) -m clusters $(ARGS)
 
 rehearsal: $(STAMP) ## Three operators, gateway, proxy and clients on this machine, then attacks and kills
 	@$(BIN)/python tests/rehearsal/run.py $(ARGS)

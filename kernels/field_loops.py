@@ -168,6 +168,7 @@ def quotient_sums(a: Word, b: Word, u: Word, v: Word, u2: Word, v2: Word, bits: 
         l1 -= borrow
         low[g], high[g] = l1 & _LOW32, (l1 >> _HALF) | (l2 << _HALF)
     masked_sums(bits.ctypes.data, low.ctypes.data, high.ctypes.data, a.size, sums.ctypes.data)
+    low[0] = high[0] = _ZERO  # numba frees an array after its last use: this is one
 
 
 @compiled
@@ -205,6 +206,7 @@ def weights(bits: Word, table: Word, p: np.uint64, reduce16: Word, w: Word) -> N
             for k in range(16):
                 halves[2 * j, k], halves[2 * j + 1, k] = table[j, k], table[j, 16 * k]
         weigh_lanes(bits.ctypes.data, halves.ctypes.data, p, reduce16.ctypes.data, w.ctypes.data, whole >> 3)
+        halves[0, 0] = _ZERO  # a use after the last address, or numba would have freed it
     else:
         whole = 0
     for g in range(whole, bits.size):

@@ -103,6 +103,7 @@ def fold(u: Word, c: Word, out: Word) -> None:
         twice[:4], twice[4:] = c, c
         done = (u.size >> 5) << 3
         fold4_lanes(u.ctypes.data, twice.ctypes.data, done >> 3, out.ctypes.data)
+        twice[0] = _ZERO  # a use after the last address, or numba would have freed it
     elif FAST and r & 7 == 0:
         sums = np.empty(8, np.uint64)
         done = u.size // r

@@ -103,7 +103,10 @@ def error_of(party: int | None, header: Mapping[str, Any]) -> MpcError:
         given = header.get("culprits")
         culprits = tuple(i for i in range(3) if isinstance(given, list) and i in given)
         second_hand = header.get("second_hand") is True
-        return CheatingDetected(told, culprits, remedy=remedy, second_hand=second_hand)
+        cheating = CheatingDetected(told, culprits, remedy=remedy, second_hand=second_hand)
+        if header.get("code") == errors.UNEQUAL_COPIES:
+            cheating.code = errors.UNEQUAL_COPIES
+        return cheating
     if not (isinstance(kind, type) and issubclass(kind, MpcError)) or kind is PeerLost:
         kind = MpcError
     error: MpcError = kind(cause if party is None else f"party {party}: {cause}", remedy=remedy)

@@ -85,11 +85,15 @@ class PeerLost(ChannelError):
         self.peer = peer
 
 
+UNEQUAL_COPIES = "unequal_copies"
+
+
 class CheatingDetected(MpcError):
     """A check of malicious_3pc failed: a party did not do what the protocol says. The session is over for good.
 
     ``culprits``: the one or two parties (0, 1, 2) that must be behind it, as the party sees it that raises this: it
-    knows that it was honest itself. ``second_hand``: another party found it and said so.
+    knows that it was honest itself. ``second_hand``: another party found it and said so. ``code`` UNEQUAL_COPIES: or
+    whoever dealt the shares is, a client or the model's owner, and all parties may be honest.
     """
 
     exit_code = 8

@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 
 from mpc_ray.channel.link import JSON, Message
 from mpc_ray.channel.packed import finite
-from mpc_ray.errors import BadFrame, ChannelError, CheatingDetected, MpcError, PeerLost, Unavailable
+from mpc_ray.errors import (
+    UNEQUAL_COPIES,
+    BadFrame,
+    ChannelError,
+    CheatingDetected,
+    MpcError,
+    PeerLost,
+    Unavailable,
+)
 from mpc_ray.serve.interface import Three
 from mpc_ray.serve.links import Front
 
@@ -169,7 +177,13 @@ def _judged(failures: Mapping[int, BaseException]) -> RunFailed:
         else:  # cancelled with this gateway, or a fault of our own
             errors.append(ChannelError(f"party {party}: {type(failure).__name__} at the gateway"))
     if cheated := [error for error in errors if isinstance(error, CheatingDetected)]:
-        first = min(cheated, key=lambda error: error.second_hand)
+        first = min(cheated, key=lambda error: (error.second_hand, error.code == UNEQUAL_COPIES))
+        if first.code == UNEQUAL_COPIES:  # a client may have dealt them: no reason to distrust parties
+            return RunFailed(
+                _try_again(f"a job of this run was dealt unequally, or a party says so: {first.cause}"),
+                again=False,
+                reason=UNEQUAL_COPIES,
+            )
         return RunFailed(first, again=False, reason="cheatingdetected")
     if any(error.code in _LOST_JOBS for error in errors):
         cause = min(errors, key=_telling).cause

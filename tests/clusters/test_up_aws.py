@@ -70,6 +70,7 @@ def _wait_for(what: Any, seconds: float) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.clusters
 @pytest.mark.timeout(150)
 def test_a_region_goes_up_and_down(host: Machine, endpoint: str) -> None:
     environ = {**AWS, "AWS_ENDPOINT_URL": endpoint}

@@ -27,6 +27,7 @@ def host() -> Iterator[Machine]:
         yield made
 
 
+@pytest.mark.clusters
 @pytest.mark.timeout(120)
 def test_local_goes_up_and_down(host: Machine) -> None:
     text = filled((ROOT / "configs" / "clusters" / "local.yaml").read_text(encoding="utf-8"), host)

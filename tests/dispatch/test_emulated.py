@@ -30,6 +30,7 @@ TRACE: dict[str, Any] = {
 }
 
 
+@pytest.mark.clusters
 @pytest.mark.timeout(400)
 def test_the_same_trace_on_ray_and_emulated(tmp_path: Path) -> None:
     file = tmp_path / "trace.yaml"

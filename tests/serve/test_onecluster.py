@@ -74,6 +74,7 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.clusters
 def test_each_endpoint_is_on_its_partys_node_and_a_job_gets_its_numbers(short_folder: Path) -> None:
     (short_folder / "ray").mkdir()  # the cluster's own notes
     token = short_folder / "token"

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.clusters
 def test_the_story_ends_well() -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     answer = subprocess.run(

@@ -12,6 +12,7 @@ from fake_fronts import FakeSet, check, job
 from leading import led, play, until
 
 from mpc_ray.errors import (
+    UNEQUAL_COPIES,
     BadFrame,
     CheatingDetected,
     MpcError,
@@ -128,6 +129,27 @@ def test_a_party_that_cheated_computes_for_nobody_again() -> None:
     play(test)
 
 
+def test_unequal_copies_are_no_reason_to_distrust_parties() -> None:
+    """A client may have dealt them: its run ends, and whoever shared it may ask again."""
+
+    async def test(whole: FakeSet, leader: TripleLeader) -> None:
+        unequal = CheatingDetected("party 1 and party 2 hold different copies", (2,))
+        unequal.code = UNEQUAL_COPIES
+        whole.parties[1].fail_runs.append(unequal)
+        with pytest.raises(Unavailable, match="was dealt unequally"):
+            await leader.infer(job())
+        await until(lambda: leader.ready)
+        again = job()
+        assert check(again, await leader.infer(again)) == 0
+        assert leader.counts["reruns"] == 0
+
+    play(test)
+    unequal = CheatingDetected("different copies", (2,))
+    unequal.code = UNEQUAL_COPIES
+    proof = CheatingDetected("a false claim", (1,))
+    assert _judged({0: unequal, 1: proof, 2: unequal}).error is proof
+
+
 def test_a_failed_check_is_told_before_all_else() -> None:
     """What a party found itself before what another told it, and whatever the third one says."""
     told = CheatingDetected("a check failed, as party 1 reports", (1,), second_hand=True)
@@ -167,6 +189,7 @@ def test_a_party_that_dies_takes_its_jobs_with_it_and_is_waited_for() -> None:
             await asked
         await until(lambda: leader.ready)
         assert leader.counts["aborts"] == 1  # and nobody tried: that would have cost the next triple
+        await until(lambda: leader.ready)
         again = job()
         assert check(again, await leader.infer(again)) == 0
 

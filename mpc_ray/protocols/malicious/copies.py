@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mpc_ray.correlation.stream import derive
-from mpc_ray.errors import CheatingDetected, ConfigError, InputError
+from mpc_ray.errors import UNEQUAL_COPIES, CheatingDetected, ConfigError, InputError
 from mpc_ray.protocols.malicious.schedule import HASH_BYTES
 from mpc_ray.protocols.runtime import Protocol, Runtime
 from mpc_ray.sharing.replicated import Shared
@@ -89,11 +89,13 @@ def common_piece(me: int, peer: int) -> int:
 
 def unequal(me: int, peer: int, what: str) -> CheatingDetected:
     """Two holders of a piece have different ones."""
-    return CheatingDetected(
+    error = CheatingDetected(
         f"party {me} and party {peer} hold different copies of their common piece of {what}",
         (peer,),
         remedy=f"whoever dealt it (a client, the model's owner) or party {peer} is to blame",
     )
+    error.code = UNEQUAL_COPIES
+    return error
 
 
 def refuse_unchecked(header: Mapping[str, object]) -> None:

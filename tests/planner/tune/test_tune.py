@@ -56,6 +56,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.clusters
 @pytest.mark.timeout(900)
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
