@@ -123,9 +123,9 @@ def test_ci_stops_at_the_first_failure(tmp_path: Path) -> None:
     assert [line for line in answer.stdout.splitlines() if line.startswith("ran ")] == [
         "ran venv",
         "ran lint",
+        "ran demo",
         "ran test",
         "ran test-clusters",
-        "ran test",
         "ran rehearsal",
     ]
     assert ".ci/run: passed" in answer.stdout
